@@ -1,0 +1,1 @@
+"""seg_jax: dense prediction in JAX, from pixels to a map."""
