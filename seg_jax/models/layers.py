@@ -1,0 +1,220 @@
+"""The few layers that the nets share, in the spelling that XLA runs fast.
+
+Every function takes and returns (batch, height, width, channels). Factor two is the only one
+that the nets need, and it is what makes the fast spellings possible: a 2×2 window of stride 2
+overlaps nothing, so pooling, unpooling and up-convolution are reshapes, comparisons and one
+matrix product, where XLA's general `reduce_window` and `conv_transpose` have slow gradients.
+The tests hold each to the plain spelling, value and gradient.
+"""
+
+import math
+from typing import Literal
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jax import Array
+
+Norm = Literal["batch", "group", "none"]
+Dtype = Literal["float32", "bfloat16"]
+
+
+def max_pool(x: Array) -> Array:
+    """2×2 maximum of stride 2; the gradient goes to the first maximum of a window in row order.
+
+    Equal to `flax.linen.max_pool(x, (2, 2), (2, 2))`, gradient at ties included.
+
+    Args:
+      x: (B, H, W, C) with even H and W.
+
+    Returns:
+      (B, H/2, W/2, C).
+    """
+    a, b, c, d = _window(x)
+    return _larger(_larger(a, b), _larger(c, d))
+
+
+def max_pool_with_indices(x: Array) -> tuple[Array, Array]:
+    """`max_pool`, and where in its window each maximum stood.
+
+    Args:
+      x: (B, H, W, C) with even H and W.
+
+    Returns:
+      The maxima (B, H/2, W/2, C), and their places uint8 of the same shape: 0 to 3 in row order.
+    """
+    a, b, c, d = _window(x)
+    top, bottom = _larger(a, b), _larger(c, d)
+    lower = bottom > top
+    places = jnp.where(lower, 2 + (d > c), b > a)
+    return jnp.where(lower, bottom, top), places.astype(jnp.uint8)
+
+
+def max_unpool(x: Array, indices: Array) -> Array:
+    """Puts each value back where `max_pool_with_indices` found it, zeros elsewhere.
+
+    Badrinarayanan et al. 2017, SegNet, figure 3; PyTorch's `MaxUnpool2d(2)`.
+
+    Args:
+      x: (B, H, W, C).
+      indices: (B, H, W, C) uint8, 0 to 3.
+
+    Returns:
+      (B, 2H, 2W, C).
+    """
+    return _depth_to_space([jnp.where(indices == k, x, 0) for k in range(4)])
+
+
+def upsample_nearest(x: Array) -> Array:
+    """Repeats every pixel 2×2: (B, H, W, C) to (B, 2H, 2W, C)."""
+    return _depth_to_space([x] * 4)
+
+
+def upsample_bilinear(x: Array, *, align_corners: bool = False) -> Array:
+    """Doubles height and width by linear interpolation along each.
+
+    With s the position in the input that output pixel o shows, s = (o + ½)/2 − ½ clamped to the
+    image (`align_corners=False`; `jax.image.resize`, PyTorch's default) or s = o (n−1)/(2n−1)
+    (`align_corners=True`; PyTorch's `UpsamplingBilinear2d`). Either way output 2i lies between
+    i−1 and i and output 2i+1 between i and i+1, so shifts and weights do.
+
+    Args:
+      x: (B, H, W, C).
+      align_corners: whether the corner pixels' centres, not their corners, stay in place.
+
+    Returns:
+      (B, 2H, 2W, C).
+    """
+    for axis in (1, 2):
+        n = x.shape[axis]
+        if align_corners:
+            i = jnp.arange(n, dtype=jnp.float32)
+            to_previous, to_next = i / (2 * n - 1), (n - 1 - i) / (2 * n - 1)
+        else:
+            to_previous = to_next = jnp.full(n, 0.25, jnp.float32)
+        along = [1] * x.ndim
+        along[axis] = n
+        to_previous, to_next = (w.reshape(along).astype(x.dtype) for w in (to_previous, to_next))
+        first, last = (jnp.take(x, jnp.array([k]), axis=axis) for k in (0, n - 1))
+        inner = [slice(None)] * x.ndim
+        inner[axis] = slice(None, -1)
+        previous = jnp.concatenate([first, x[tuple(inner)]], axis)
+        inner[axis] = slice(1, None)
+        following = jnp.concatenate([x[tuple(inner)], last], axis)
+        even = x + to_previous * (previous - x)
+        odd = x + to_next * (following - x)
+        shape = list(x.shape)
+        shape[axis] *= 2
+        x = jnp.stack([even, odd], axis + 1).reshape(shape)
+    return x
+
+
+class UpConv(nn.Module):
+    """2×2 up-convolution of stride 2, as one matrix product: (B, H, W, C) to (B, 2H, 2W, F).
+
+    Output pixel (2i+p, 2j+q) is input pixel (i, j) times `kernel[p, q]`, plus the bias: PyTorch's
+    `ConvTranspose2d(C, F, 2, stride=2)`, and `jax.lax.conv_transpose` with the kernel turned by
+    180°.
+    """
+
+    features: int
+    dtype: Dtype = "float32"
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """Applies the up-convolution."""
+        channels = x.shape[-1]
+        # Each output pixel sees one input pixel, so the fan-in is C, not 4C.
+        init = nn.initializers.variance_scaling(
+            1.0, "fan_in", "truncated_normal", in_axis=-2, batch_axis=(0, 1)
+        )
+        kernel = self.param("kernel", init, (2, 2, channels, self.features))
+        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        matrix = kernel.transpose(2, 0, 1, 3).reshape(channels, 4 * self.features)
+        y = x.astype(self.dtype) @ matrix.astype(self.dtype)
+        return _depth_to_space(jnp.split(y, 4, axis=-1)) + bias.astype(self.dtype)
+
+
+class ConvBlock(nn.Module):
+    """3×3 convolutions, each with normalisation and ReLU.
+
+    Attributes:
+      features: channels after each convolution, one entry a convolution.
+      norm: "batch" (momentum 0.9; the usual 0.99 stays stale for hundreds of steps), "group"
+        (8 groups, or as many as divide the channels) or "none".
+      norm_after_relu: convolution, ReLU, normalisation instead of convolution, normalisation,
+        ReLU.
+      dtype: what it computes in; parameters are float32.
+    """
+
+    features: tuple[int, ...]
+    norm: Norm = "batch"
+    norm_after_relu: bool = False
+    dtype: Dtype = "float32"
+
+    @nn.compact
+    def __call__(self, x: Array, *, train: bool, axis_name: str | None = None) -> Array:
+        """Maps (B, H, W, C) to (B, H, W, features[-1])."""
+
+        def norm(x: Array) -> Array:
+            if self.norm == "batch":
+                return nn.BatchNorm(
+                    use_running_average=not train,
+                    momentum=0.9,
+                    dtype=self.dtype,
+                    axis_name=axis_name,
+                )(x)
+            if self.norm == "group":
+                return nn.GroupNorm(math.gcd(8, x.shape[-1]), dtype=self.dtype)(x)
+            return x
+
+        for features in self.features:
+            # A bias right before a normalisation is subtracted again.
+            use_bias = self.norm == "none" or self.norm_after_relu
+            x = conv(features, 3, use_bias=use_bias, dtype=self.dtype)(x)
+            x = norm(nn.relu(x)) if self.norm_after_relu else nn.relu(norm(x))
+        return x
+
+
+def conv(features: int, size: int, *, dtype: Dtype, **options) -> nn.Conv:
+    """A convolution that keeps height and width, initialised for ReLU (He et al. 2015)."""
+    return nn.Conv(
+        features, (size, size), dtype=dtype, kernel_init=nn.initializers.he_normal(), **options
+    )
+
+
+def pad_to_multiple(x: Array, multiple: int) -> tuple[Array, tuple[slice, ...]]:
+    """Pads height and width to multiples, evenly on both sides, by repeating the border.
+
+    Args:
+      x: (B, H, W, C).
+      multiple: what height and width are to be divisible by.
+
+    Returns:
+      The padded images and the index that crops an output of their size back to H×W.
+    """
+    pads = [(short // 2, short - short // 2) for short in (-n % multiple for n in x.shape[1:3])]
+    crop = tuple(
+        slice(before, before + n) for (before, _), n in zip(pads, x.shape[1:3], strict=True)
+    )
+    if any(map(any, pads)):
+        x = jnp.pad(x, [(0, 0), *pads, (0, 0)], mode="edge")
+    return x, (slice(None), *crop)
+
+
+def _window(x: Array) -> tuple[Array, Array, Array, Array]:
+    """The four pixels of each 2×2 window, in row order."""
+    b, h, w, c = x.shape
+    x = x.reshape(b, h // 2, 2, w // 2, 2, c)
+    return x[:, :, 0, :, 0], x[:, :, 0, :, 1], x[:, :, 1, :, 0], x[:, :, 1, :, 1]
+
+
+def _larger(a: Array, b: Array) -> Array:
+    """The maximum, with all of the gradient to `a` at a tie (`jnp.maximum` halves it)."""
+    return jnp.where(b > a, b, a)
+
+
+def _depth_to_space(pixels: list[Array]) -> Array:
+    """Four (B, H, W, C), in row order of the 2×2 window, to (B, 2H, 2W, C)."""
+    b, h, w, c = pixels[0].shape
+    rows = [jnp.stack(pixels[k : k + 2], axis=3) for k in (0, 2)]  # (B, H, W, 2, C) each
+    return jnp.stack(rows, axis=2).reshape(b, 2 * h, 2 * w, c)

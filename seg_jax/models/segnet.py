@@ -1,0 +1,132 @@
+"""SegNet: an encoder and a mirrored decoder that unpools where the encoder pooled.
+
+Badrinarayanan, Kendall, Cipolla: "SegNet: A Deep Convolutional Encoder-Decoder Architecture for
+Image Segmentation", TPAMI 2017, https://arxiv.org/abs/1511.00561
+"""
+
+from functools import partial
+from typing import Literal
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jax import Array
+
+from seg_jax.models import layers
+from seg_jax.models.layers import Dtype, Norm
+from seg_jax.models.unet import per_level, upsampling
+
+
+class SegNet(nn.Module):
+    """A SegNet of any depth and width, for images of any height, width and channels.
+
+    Maps (B, H, W, C) to float32 logits (B, H, W, outputs). Sizes that the stride (2 to the number
+    of levels) doesn't divide are padded by repeating the border, and cropped back.
+    """
+
+    outputs: int = 1
+    """Number of maps: 1 for a binary mask, else the number of classes."""
+    features: tuple[int, ...] = (16, 32, 64, 128)
+    """Channels of each encoder level, from the image's size down; a pooling follows each."""
+    convs: int | tuple[int, ...] = 2
+    """3×3 convolutions a level, in encoder and decoder: one number, or one for each level."""
+    bottom: int | None = None
+    """Channels of one more convolution after the last pooling; none if not given."""
+    decoder: tuple[int, ...] | None = None
+    """Channels after each decoder level, deepest first, 0 for no block; mirrored if not given."""
+    norm: Norm = "batch"
+    """Normalisation in every block."""
+    norm_after_relu: bool = False
+    """Normalise after the activation instead of before it."""
+    up: Literal["indices", "transposed", "bilinear", "bilinear_aligned", "nearest"] = "indices"
+    """Unpooling to the places of the maxima, or up-convolution, or interpolation."""
+    head: int = 3
+    """Size of the last convolution's kernel."""
+    dropout: float = 0.0
+    """Rate of dropout before the first unpooling."""
+    dtype: Dtype = "float32"
+    """What the net computes in; parameters and logits are float32."""
+
+    @nn.compact
+    def __call__(self, x: Array, *, train: bool, axis_name: str | None = None) -> Array:
+        """Predicts logits.
+
+        Args:
+          x: (B, H, W, C) float.
+          train: whether BatchNorm uses and updates batch statistics and dropout drops.
+          axis_name: the device axis over which BatchNorm averages, under pmap.
+
+        Returns:
+          (B, H, W, outputs) float32.
+        """
+        convs = per_level(self.convs, len(self.features))
+        block = partial(
+            layers.ConvBlock,
+            norm=self.norm,
+            norm_after_relu=self.norm_after_relu,
+            dtype=self.dtype,
+        )
+        mode = {"train": train, "axis_name": axis_name}
+
+        x, crop = layers.pad_to_multiple(x.astype(self.dtype), 2 ** len(self.features))
+        indices = []
+        for i, features in enumerate(self.features):
+            x = block((features,) * convs[i], name=f"encoder_{i}")(x, **mode)
+            x, places = layers.max_pool_with_indices(x)
+            indices.append(places)
+        if self.bottom:
+            x = layers.conv(self.bottom, 3, dtype=self.dtype, name="bottom")(x)
+        x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        for i, widths in zip(reversed(range(len(convs))), self._decoder_widths(), strict=True):
+            if self.up == "indices":
+                x = layers.max_unpool(x, indices[i])
+            else:
+                x = upsampling(self.up, x.shape[-1], dtype=self.dtype, name=f"up_{i}")(x)
+            if widths:
+                x = block(widths, name=f"decoder_{i}")(x, **mode)
+        x = layers.conv(self.outputs, self.head, dtype=self.dtype, name="head")(x)
+        return x[crop].astype(jnp.float32)
+
+    def _decoder_widths(self) -> list[tuple[int, ...]]:
+        """Channels after each convolution of each decoder block, from the deepest level up.
+
+        Mirrored, a level ends with the channels of the level above, and the head is the last
+        convolution of the last level.
+        """
+        convs = per_level(self.convs, len(self.features))
+        last = self.decoder or (*self.features[-2::-1], 0)
+        levels = reversed(range(len(self.features)))
+        mirrored = self.decoder is None
+        return [
+            (self.features[i],) * (convs[i] - 1 if end or mirrored else 0) + ((end,) if end else ())
+            for i, end in zip(levels, last, strict=True)
+        ]
+
+
+def lesson_segnet(**changes) -> SegNet:
+    """The SegNet of the AI-For-Beginners lesson on segmentation: 780,865 parameters for one map.
+
+    One convolution, ReLU, BatchNorm a level; bilinear up-sampling with aligned corners in place
+    of pooling indices. https://github.com/microsoft/AI-For-Beginners, lesson 12.
+
+    Args:
+      **changes: fields of `SegNet` to set otherwise.
+    """
+    lesson = SegNet(
+        features=(16, 32, 64, 128),
+        convs=1,
+        bottom=256,
+        decoder=(128, 64, 32, 0),
+        norm_after_relu=True,
+        up="bilinear_aligned",
+        head=1,
+    )
+    return lesson.clone(**changes)
+
+
+def original_segnet(**changes) -> SegNet:
+    """The SegNet of the paper: VGG16's 13 convolutions, mirrored, with pooling indices.
+
+    Args:
+      **changes: fields of `SegNet` to set otherwise.
+    """
+    return SegNet(features=(64, 128, 256, 512, 512), convs=(2, 2, 3, 3, 3)).clone(**changes)
