@@ -1,0 +1,223 @@
+"""The user's own images and masks, from a folder or a table, checked before they are used."""
+
+import functools
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from seg_jax.datasets.images import read_image, read_mask
+from seg_jax.datasets.pairs import Pair, Parts, pairs_of_folder, pairs_of_table, split
+from seg_jax.datasets.source import VOID, Example, Part
+from seg_jax.errors import InputError
+
+_MAX_LINES = 20
+_MAX_LABELS = 3
+
+_Counts = dict[int, int]
+"""How many pixels of a mask hold each value; empty where the values say nothing."""
+
+
+@dataclass(frozen=True)
+class Folder:
+    """Images and masks from a folder or a table: a `seg_jax.datasets.source.Source`.
+
+    In a folder an image and its mask share a name without suffix, such as `images/a.jpg` and
+    `masks/a.png`; the mask's may end in `_mask`, `_lesion`, `_segmentation`, `_gt` or `_label`.
+    PNG, JPEG, BMP, TIFF and WebP mix freely. Other files and subfolders are passed over.
+
+    With one class the masks hold 0 and 1, or 0 and 255, all of them alike; JPEG masks, which
+    blur values, are foreground from 128 up. With several classes the masks hold class numbers
+    and can't be JPEG.
+
+    Data that isn't split already is cut in the order of sha256("seed:name"): first the test part,
+    then validation, then training, with at least one image each (validation may be empty where
+    its fraction is 0 or there are two images). More images move the cuts, so a few old ones can
+    change parts; a split that must never change belongs in folders or in a table.
+    """
+
+    path: Path = Path("data/folder")
+    """Folder with images/ and masks/, or with train/, val/ (optional) and test/ that hold them."""
+    csv: Path | None = None
+    """Table used in place of path: columns image, mask and maybe part, files relative to it."""
+    classes: tuple[str, ...] = ("foreground",)
+    """One name for binary masks; several for class numbers from 0, the background among them."""
+    channels: Literal[1, 3] = 3
+    """3 reads the images as RGB, 1 as greyscale."""
+    void: int | None = None
+    """Mask value of unknown pixels; where not set, 255 with several classes, none with one."""
+    val: float = 0.1
+    """Fraction of the images for validation, where the data isn't split already."""
+    test: float = 0.2
+    """Fraction of the images for testing, where the data isn't split already."""
+    seed: int = 0
+    """Seed of the split, where the data isn't split already."""
+
+    def check(self) -> None:
+        """Decodes every image and mask, once in a process, and reports all problems together.
+
+        Raises:
+          InputError: with a line for each problem, for the first 20 of them.
+        """
+        _checked(self)
+
+    def read(self, part: Part) -> Iterator[Example]:
+        """Checks the whole data set, then yields the part's examples in the order of their ids.
+
+        Raises:
+          InputError: as `check` does, before the first example.
+        """
+        parts, foreground = _checked(self)
+        return (
+            Example(pair.id, read_image(pair.image, self.channels), _label(self, pair, foreground))
+            for pair in parts[part]
+        )
+
+
+@functools.cache
+def _checked(folder: Folder) -> tuple[Parts, int]:
+    """The pairs of each part, and the mask value of the foreground, once nothing is wrong."""
+    _check_fields(folder)
+    root = Path(folder.csv or folder.path)
+    parts, problems = pairs_of_table(root) if folder.csv else pairs_of_folder(root)
+    pairs = [pair for part in parts.values() for pair in part]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        surveys = list(pool.map(functools.partial(_survey, folder), pairs))
+    counts = [count for _, count in surveys]
+    foreground = _foreground(folder, counts)
+    problems += [line for lines, _ in surveys for line in lines]
+    problems += _label_problems(folder, pairs, counts, foreground)
+    if problems:
+        title = f"{root}: {len(problems)} problem{'s' * (len(problems) > 1)}"
+        rest = len(problems) - _MAX_LINES
+        more = [f"and {rest} more"] if rest > 0 else []
+        raise InputError("\n  ".join([title, *problems[:_MAX_LINES], *more]))
+    if None in parts:
+        if len(pairs) < 2:
+            raise InputError(f"{root}: one image; add another, to train on one and test on one")
+        parts = split(pairs, folder.val, folder.test, folder.seed)
+    return parts, foreground
+
+
+def _check_fields(folder: Folder) -> None:
+    if not 1 <= len(folder.classes) <= VOID:
+        raise InputError(f"--data.classes: {len(folder.classes)} names; give 1 to {VOID}")
+    if len(set(folder.classes)) < len(folder.classes):
+        raise InputError(f"--data.classes: {' '.join(folder.classes)} has one name twice")
+    if folder.channels not in (1, 3):
+        raise InputError(f"--data.channels: {folder.channels}; give 3 for RGB, 1 for greyscale")
+    if not (folder.test > 0 <= folder.val and folder.val + folder.test < 1):
+        raise InputError(
+            f"--data.val {folder.val} --data.test {folder.test}: give fractions that leave some"
+            " for training, and a test fraction above 0"
+        )
+
+
+def _survey(folder: Folder, pair: Pair) -> tuple[list[str], _Counts]:
+    """What is wrong with the files of one pair, and the values of its mask."""
+    problems = []
+    size = mask = None
+    try:
+        size = read_image(pair.image, folder.channels).shape[:2]
+    except InputError as error:
+        problems.append(str(error))
+    try:
+        mask = read_mask(pair.mask)
+    except InputError as error:
+        return [*problems, str(error)], {}
+    if size and size != mask.shape:
+        height, width = size
+        turned = " (one may be turned by EXIF alone)" if size == mask.shape[::-1] else ""
+        problems.append(
+            f"{pair.image}: {width}×{height} pixels, but its mask {pair.mask} has {mask.shape[1]}×"
+            f"{mask.shape[0]}; make them equal{turned}"
+        )
+    if not _is_jpeg(pair.mask):
+        values, counts = np.unique(mask, return_counts=True)
+        return problems, dict(zip(values.tolist(), counts.tolist(), strict=True))
+    if len(folder.classes) > 1:
+        problems.append(
+            f"{pair.mask}: JPEG blurs values, so it can't hold {len(folder.classes)} classes; save"
+            " the mask as PNG from its source"
+        )
+    elif 0 < mask.max() < 128:
+        problems.append(
+            f"{pair.mask}: brightest value {mask.max()}, but a JPEG mask is foreground from 128"
+            " up; save it as PNG from its source"
+        )
+    return problems, {}
+
+
+def _foreground(folder: Folder, counts: list[_Counts]) -> int:
+    """Whether most masks of a binary task mark the foreground by 1 or by 255."""
+    high = sum(255 in count for count in counts)
+    low = sum(1 in count and 255 not in count for count in counts)
+    return 255 if high > low and folder.void != 255 else 1
+
+
+def _label_problems(
+    folder: Folder, pairs: list[Pair], counts: list[_Counts], foreground: int
+) -> list[str]:
+    """A line for each mask with values that are neither a class nor void."""
+    n = len(folder.classes)
+    if n > 1 and set().union(*counts) in ({255}, {0, 255}):
+        return [
+            f"{pairs[0].mask.parent}: the masks hold only 0 and 255, but there are {n} classes"
+            f" (0 to {n - 1}); give --data.classes one name or save class numbers as masks"
+        ]
+    known = {*(range(n) if n > 1 else (0, foreground)), _void(folder)}
+    wrong = [{v: c for v, c in count.items() if v not in known} for count in counts]
+    return [
+        f"{pair.mask}: {_describe(labels)}, but {_mend(n, list(labels), foreground)}"
+        for pair, labels in zip(pairs, wrong, strict=True)
+        if labels
+    ]
+
+
+def _describe(labels: _Counts) -> str:
+    first = [f"{v} on {c} pixel{'s' * (c > 1)}" for v, c in list(labels.items())[:_MAX_LABELS]]
+    rest = len(labels) - len(first)
+    return f"label{'s' * (len(labels) > 1)} {', '.join(first)}" + (f" and {rest} more" * (rest > 0))
+
+
+def _mend(classes: int, labels: list[int], foreground: int) -> str:
+    other = {1: 255, 255: 1}[foreground]
+    if classes == 1 and labels == [other]:
+        return (
+            f"{foreground} marks the foreground elsewhere; save all masks as 0 and {foreground}, or"
+            " set --data.void 255 if it means unknown"
+        )
+    void = f" or set --data.void {labels[0]}" if len(labels) == 1 else ""
+    if classes == 1:
+        return (
+            "there is 1 class (0 and 1, or 0 and 255); threshold soft edges at 128, name the"
+            f" background and all classes in --data.classes{void}"
+        )
+    name = "its name" if len(labels) == 1 else "their names"
+    return f"there are {classes} classes (0 to {classes - 1}); add {name} to --data.classes{void}"
+
+
+def _label(folder: Folder, pair: Pair, foreground: int) -> np.ndarray:
+    """The checked mask as (height, width) uint8 of classes and `VOID`."""
+    mask = read_mask(pair.mask)
+    if len(folder.classes) > 1:
+        label = mask.astype(np.uint8)
+    elif _is_jpeg(pair.mask):
+        return (mask >= 128).astype(np.uint8)
+    else:
+        label = (mask == foreground).astype(np.uint8)
+    if (void := _void(folder)) is not None:
+        label[mask == void] = VOID
+    return label
+
+
+def _void(folder: Folder) -> int | None:
+    return VOID if folder.void is None and len(folder.classes) > 1 else folder.void
+
+
+def _is_jpeg(path: Path) -> bool:
+    return path.suffix.lower() in (".jpg", ".jpeg")

@@ -1,0 +1,1 @@
+"""Committed lists of the parts of MADS."""

@@ -1,0 +1,61 @@
+"""Drawn dermoscopic pictures of moles, for trying things without any download."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import get_args
+
+from seg_jax.datasets.nevi.draw import DIAGNOSES, Nevus, draw_nevus
+from seg_jax.datasets.source import Example, Part
+from seg_jax.errors import InputError
+
+__all__ = ["DIAGNOSES", "Nevi", "Nevus", "draw_nevus", "picture_index"]
+
+
+def picture_index(part: Part, position: int) -> int:
+    """Returns the index of a part's picture: parts share none, however many each has."""
+    parts = get_args(Part)
+    return len(parts) * position + parts.index(part)
+
+
+@dataclass(frozen=True)
+class Nevi:
+    """Pictures drawn as they are read; nothing is stored."""
+
+    train: int = 200
+    """Number of training pictures."""
+    val: int = 20
+    """Number of validation pictures; 0 for a protocol without."""
+    test: int = 60
+    """Number of test pictures; a larger set begins with the smaller one's."""
+    size: int = 256
+    """Side of the pictures in pixels."""
+    seed: int = 0
+    """Another seed draws another set."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The foreground's name."""
+        return ("lesion",)
+
+    @property
+    def channels(self) -> int:
+        """RGB."""
+        return 3
+
+    def read(self, part: Part) -> Iterator[Example]:
+        """Draws the pictures of a part, one at a time.
+
+        Raises:
+          InputError: if a count, the size or the seed can't be used.
+        """
+        least = {"train": 1, "val": 0, "test": 1, "size": 32, "seed": 0}
+        for field, low in least.items():
+            if getattr(self, field) < low:
+                raise InputError(f"data.{field} is {getattr(self, field)}; set it to {low} or more")
+        return self._draw(part)
+
+    def _draw(self, part: Part) -> Iterator[Example]:
+        for position in range(getattr(self, part)):
+            index = picture_index(part, position)
+            nevus = draw_nevus(self.seed, index, self.size)
+            yield Example(f"nevus{index:04d}", nevus.image, nevus.mask)
