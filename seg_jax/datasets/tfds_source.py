@@ -10,8 +10,9 @@ import sys
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -36,6 +37,15 @@ def read_list(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(line for line in lines if not line.startswith("#")))
 
 
+def write_list(
+    path: Path, source: str, columns: tuple[str, str], values: Mapping[str, str]
+) -> None:
+    """Writes a list for `read_list`, sorted, with its source in the comment lines."""
+    comments = [f"# {line}" for line in source.splitlines()]
+    rows = [f"{name},{value}" for name, value in sorted(values.items())]
+    path.write_text("\n".join([*comments, ",".join(columns), *rows, ""]), encoding="utf-8")
+
+
 def examples(
     builder: tfds.core.DatasetBuilder,
     wanted: Collection[str],
@@ -50,7 +60,7 @@ def examples(
     Args:
       builder: has one split, "full", with features image, mask and id.
       wanted: ids of the part's examples; those that the records lack are passed over.
-      part: its name, for messages.
+      part: its name; only "val" may be empty.
       raw: folder or archive of the original data; may be None once the records are prepared.
       files: glob pattern of the names of the data set's image files.
       fetch: one line that says what to fetch and from where.
@@ -59,24 +69,23 @@ def examples(
       The examples in the order of the records.
 
     Raises:
-      InputError: if the data isn't prepared and raw is missing or broken, or if there is none of
-        the wanted examples, though there should be some.
+      InputError: if the data isn't prepared and raw is missing or broken, or if the records have
+        no example of the part.
     """
     _prepare(builder, raw, files, fetch)
     as_png = {"image": tfds.decode.SkipDecoding(), "mask": tfds.decode.SkipDecoding()}
     records = builder.as_data_source("full", decoders=as_png)
-    return _decoded(records, frozenset(wanted), f"{builder.data_dir}: no example of {part}")
+    positions = [i for i, record in enumerate(records) if record["id"].decode() in wanted]
+    if not positions and part != "val":
+        raise InputError(
+            f"{builder.data_dir}: has no example of {part}; delete it and prepare it again from a "
+            "copy that has more of the data"
+        )
+    return (_decoded(records[i]) for i in positions)
 
 
-def _decoded(records, wanted: frozenset[str], when_empty: str) -> Iterator[Example]:
-    found = False
-    for record in records:
-        name = record["id"].decode()
-        if name in wanted:
-            found = True
-            yield Example(name, _from_png(record["image"]), _from_png(record["mask"]))
-    if wanted and not found:
-        raise InputError(f"{when_empty}; give --data.raw a copy that has more of the data")
+def _decoded(record: Mapping[str, Any]) -> Example:
+    return Example(record["id"].decode(), _from_png(record["image"]), _from_png(record["mask"]))
 
 
 def _prepare(builder: tfds.core.DatasetBuilder, raw: Path | None, files: str, fetch: str) -> None:
@@ -120,7 +129,9 @@ def unpacked(raw: Path, files: str) -> Iterator[Path]:
         if any(raw.rglob(files)):
             yield raw
             return
-        archives = sorted(path for path in raw.rglob("*") if path.suffix in (".zip", ".rar"))
+        archives = sorted(
+            path for path in raw.rglob("*") if path.suffix.lower() in (".zip", ".rar")
+        )
     for archive in archives:
         with tempfile.TemporaryDirectory(prefix="seg_jax_") as folder:
             _unpack(archive, folder, files)

@@ -108,8 +108,9 @@ def test_partial_copy_without_test_clips_is_named(tmp_path):
     raw = write(tmp_path / "raw", part_ids("by_clip", "train")[:3])
     source = Mads(raw=raw, data_dir=tmp_path / "out", partial=True)
     assert len(list(source.read("train"))) == 3
+    assert list(source.read("val")) == []
     with pytest.raises(InputError, match="no example of test"):
-        list(source.read("test"))
+        source.read("test")
 
 
 @pytest.mark.parametrize(("kind", "lacks"), [("images", "image"), ("masks", "mask")])
@@ -127,6 +128,11 @@ def test_names_broken_files(flattened, tmp_path):
     file = flattened / "images" / f"{SOME[5]}.png"
     file.write_bytes(file.read_bytes()[:80])
     assert f"{file}: truncated" in refused(source)
+
+
+def test_refuses_folder_without_images_and_masks(flattened, tmp_path):
+    source = Mads(raw=flattened / "images", data_dir=tmp_path / "out", partial=True)
+    assert "has no folders images and masks" in refused(source)
 
 
 def test_without_data_says_what_to_fetch(tmp_path):

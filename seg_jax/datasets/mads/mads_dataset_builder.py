@@ -65,6 +65,8 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             for what, these, those in (("mask", images, masks), ("image", masks, images)):
                 if alone := set(these) - set(those):
                     raise InputError(f"{raw}: {some(alone)} without {what}; fetch it anew")
+            if not images:
+                raise InputError(f"{raw}: has no folders images and masks with frames of MADS")
             missing = set(IDS) - set(images)
             if self.builder_config.name == "complete" and missing:
                 raise InputError(

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
+from seg_jax.datasets.tfds_source import write_list
+
 BY_CLIP_SOURCE = """\
 Parts by clip: all cameras and frames of a clip are in one part. About 70 % of the 1,192 frames for
 training, 10 % for validation, 20 % for testing.
@@ -54,19 +56,12 @@ def random_leaky(ids: Sequence[str]) -> dict[str, str]:
     return {ids[i]: part for i, part in zip(order, parts, strict=True)}
 
 
-def write_list(path: Path, source: str, column: str, parts: dict[str, str]) -> None:
-    """Writes a list of parts, sorted by name, under its source as comments."""
-    comments = [f"# {line}" for line in source.splitlines()]
-    rows = [f"{name},{part}" for name, part in sorted(parts.items())]
-    path.write_text("\n".join([*comments, f"{column},part", *rows, ""]), encoding="utf-8")
-
-
 def main(table: Path, folder: Path) -> None:
     """Writes both lists into the folder."""
     with table.open(encoding="utf-8", newline="") as file:
         ids = sorted(Path(row["images"]).stem for row in csv.DictReader(file))
-    write_list(folder / "by_clip.csv", BY_CLIP_SOURCE, "clip", by_clip(ids))
-    write_list(folder / "random_leaky.csv", RANDOM_SOURCE, "id", random_leaky(ids))
+    write_list(folder / "by_clip.csv", BY_CLIP_SOURCE, ("clip", "part"), by_clip(ids))
+    write_list(folder / "random_leaky.csv", RANDOM_SOURCE, ("id", "part"), random_leaky(ids))
 
 
 if __name__ == "__main__":

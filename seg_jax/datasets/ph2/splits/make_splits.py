@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from seg_jax.datasets.ph2.ph2_dataset_builder import DIAGNOSES, parse_table
+from seg_jax.datasets.tfds_source import write_list
 
 LESSON_SOURCE = """\
 The 180/20 split of Microsoft's AI for Beginners, lesson 12 (Segmentation):
@@ -60,22 +61,15 @@ def stratified_folds(diagnoses: Mapping[str, int], folds: int = 5) -> dict[str, 
     return dealt
 
 
-def write_list(path: Path, source: str, column: str, values: Mapping[str, str]) -> None:
-    """Writes a list with columns id and another, sorted by id, under its source as comments."""
-    comments = [f"# {line}" for line in source.splitlines()]
-    rows = [f"{name},{value}" for name, value in sorted(values.items())]
-    path.write_text("\n".join([*comments, f"id,{column}", *rows, ""]), encoding="utf-8")
-
-
 def main(table: Path, folder: Path) -> None:
     """Writes the three lists into the folder."""
     diagnoses = {
         name: DIAGNOSES.index(row["clinical_diagnosis"]) for name, row in parse_table(table).items()
     }
     ids = sorted(diagnoses)
-    write_list(folder / "lesson.csv", LESSON_SOURCE, "part", lesson(ids))
-    write_list(folder / "ordered.csv", ORDERED_SOURCE, "part", ordered(ids))
-    write_list(folder / "folds.csv", FOLDS_SOURCE, "fold", stratified_folds(diagnoses))
+    write_list(folder / "lesson.csv", LESSON_SOURCE, ("id", "part"), lesson(ids))
+    write_list(folder / "ordered.csv", ORDERED_SOURCE, ("id", "part"), ordered(ids))
+    write_list(folder / "folds.csv", FOLDS_SOURCE, ("id", "fold"), stratified_folds(diagnoses))
 
 
 if __name__ == "__main__":
