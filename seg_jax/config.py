@@ -1,0 +1,173 @@
+"""An experiment: a frozen dataclass of objects, checked before anything is compiled.
+
+What a file in `experiments/` writes, what the command line changes and what a workdir keeps is the
+same thing. `to_json` and `from_json` carry it: every object becomes its class's import path and its
+fields, so a workdir rebuilds the network without the experiment file.
+"""
+
+import dataclasses
+import importlib
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+
+from seg_jax.augment import Augment
+from seg_jax.errors import InputError
+from seg_jax.losses import Loss
+from seg_jax.optimiser import AdamW
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Everything that decides the numbers of a run, and where it is kept."""
+
+    name: str
+    """What the run is called, and its folder below runs/."""
+    model: nn.Module
+    """The network."""
+    data: Any
+    """The data set and its protocol."""
+    workdir: Path | None = None
+    """Where the run is kept: checkpoints, logs, scores, pictures; runs/NAME if not given."""
+    size: tuple[int, int] = (256, 256)
+    """Height and width to which images are resized for the network."""
+    epochs: float = 30.0
+    """How often every training image is seen."""
+    batch_size: int = 16
+    """Images an update, over all devices."""
+    accumulate: int = 1
+    """Parts in which a batch is run one after another, where it doesn't fit at once."""
+    loss: Loss = field(default_factory=Loss)
+    """What is minimised."""
+    optimiser: Any = field(default_factory=AdamW)
+    """How the weights move."""
+    augment: Augment = field(default_factory=Augment)
+    """What happens to training images."""
+    average: float = 0.0
+    """Decay of the moving average of the weights, which is what is evaluated; 0 for none."""
+    test_flips: bool = True
+    """Average the predictions of an image and its mirror images."""
+    seed: int = 0
+    """Of weights, order, augmentation and dropout."""
+    evaluate_every: float = 5.0
+    """Epochs between evaluations on the validation part, each followed by a checkpoint."""
+    log_every: int = 10
+    """Steps between log lines."""
+    devices: int | None = None
+    """Local devices to use; all if not given."""
+
+    @property
+    def folder(self) -> Path:
+        """The workdir."""
+        return self.workdir or Path("runs") / self.name
+
+
+def check(experiment: Experiment, *, devices: int) -> None:
+    """Refuses an experiment that could only fail later, or silently do something else.
+
+    Raises:
+      InputError: naming the field and the mend.
+    """
+    classes = experiment.data.classes
+    if experiment.model.outputs != len(classes):
+        raise InputError(
+            f"model.outputs is {experiment.model.outputs}, but the data has {len(classes)} "
+            f"class{'es' * (len(classes) > 1)} ({', '.join(classes)}); "
+            f"set --model.outputs {len(classes)}"
+        )
+    weights = experiment.loss.class_weights
+    if weights is not None and len(weights) != max(2, len(classes)):
+        raise InputError(
+            f"loss.class_weights has {len(weights)} numbers; it needs {max(2, len(classes))}, "
+            "one for each class" + " (background first)" * (len(classes) == 1)
+        )
+    positive = ("epochs", "batch_size", "accumulate", "evaluate_every", "log_every")
+    for name in positive:
+        if getattr(experiment, name) <= 0:
+            raise InputError(f"{name} is {getattr(experiment, name)}; it must be above 0")
+    if min(experiment.size) < 1:
+        raise InputError(f"size is {experiment.size}; height and width must be above 0")
+    if not 0 <= experiment.average < 1:
+        raise InputError(f"average is {experiment.average}; it must be at least 0 and below 1")
+    parts = devices * experiment.accumulate
+    if experiment.batch_size % parts:
+        fitting = max(1, round(experiment.batch_size / parts)) * parts
+        raise InputError(
+            f"batch_size is {experiment.batch_size}, which {devices} devices × "
+            f"{experiment.accumulate} parts don't divide; set --batch-size {fitting}"
+        )
+
+
+def to_json(value: Any) -> Any:
+    """An experiment, or any of its values, as what `json` writes.
+
+    Raises:
+      InputError: if a class can't be imported again, because it is defined in a script.
+    """
+    if dataclasses.is_dataclass(value):
+        if type(value).__module__ == "__main__":
+            raise InputError(
+                f"{type(value).__name__} is defined in the script that runs, so the workdir "
+                "couldn't rebuild it; move the class to a module of its own and import it"
+            )
+        path = f"{type(value).__module__}.{type(value).__qualname__}"
+        values = {name: getattr(value, name) for name in _fields(type(value))}
+        return {"class": path, "fields": {name: to_json(v) for name, v in values.items()}}
+    if isinstance(value, Path):
+        return str(value.absolute())
+    if isinstance(value, tuple):
+        return [to_json(v) for v in value]
+    return value
+
+
+def from_json(value: Any, kind: Any = Any) -> Any:
+    """What `to_json` wrote, as objects again.
+
+    Args:
+      value: a JSON value.
+      kind: the annotated type of the field that it fills.
+
+    Raises:
+      InputError: if a class or field isn't there any more.
+    """
+    if isinstance(value, dict):
+        module, _, name = value["class"].rpartition(".")
+        try:
+            cls = getattr(importlib.import_module(module), name)
+        except (ImportError, AttributeError) as error:
+            raise InputError(f"config.json: there is no {value['class']} here: {error}") from error
+        kinds = typing.get_type_hints(cls)
+        unknown = value["fields"].keys() - _fields(cls)
+        if unknown:
+            raise InputError(f"config.json: {value['class']} has no field {', '.join(unknown)}")
+        return cls(**{k: from_json(v, kinds[k]) for k, v in value["fields"].items()})
+    if isinstance(value, list):
+        return tuple(from_json(v) for v in value)
+    if isinstance(value, str) and _takes_path(kind):
+        return Path(value)
+    return value
+
+
+def differences(old: Any, new: Any, name: str = "") -> list[str]:
+    """The fields in which two `to_json` values differ, each as 'name: old, now new'."""
+    if isinstance(old, dict) and isinstance(new, dict) and old.keys() == new.keys():
+        names = {key: f"{name}.{key}" if name else key for key in old}
+        if "class" in old:
+            names["fields"] = name
+        return [line for key in old for line in differences(old[key], new[key], names[key])]
+    return [] if old == new else [f"{name}: {old}, now {new}"]
+
+
+def _fields(cls: type) -> list[str]:
+    """Names of a dataclass's own fields; linen adds two that aren't the user's."""
+    linen = ("parent", "name") if issubclass(cls, nn.Module) else ()
+    return [f.name for f in dataclasses.fields(cls) if f.init and f.name not in linen]
+
+
+def _takes_path(kind: Any) -> bool:
+    options = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
+    return Path in options

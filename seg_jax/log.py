@@ -1,0 +1,114 @@
+"""What a run writes down while it trains: metrics.jsonl, TensorBoard, and the guard against NaN."""
+
+import json
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import jax
+from tensorboardX import SummaryWriter
+
+
+class NotFinite(ArithmeticError):
+    """The loss stopped being a number."""
+
+
+class Log:
+    """Collects each step's scalars on the device and writes a line of them now and then.
+
+    The loss and gradient norm of a line are means over the steps since the last one;
+    `images_per_second` and `data_wait` (the share of the time spent waiting for batches) too.
+    """
+
+    def __init__(self, workdir: Path, *, batch_size: int, examples: int, resume_at: int):
+        """Opens the log; lines of steps after `resume_at` are dropped, they will come again."""
+        self._path = workdir / "metrics.jsonl"
+        lines = [line for line in read_metrics(self._path) if line["step"] <= resume_at]
+        self._path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        self._best = max((line["val_dice"] for line in lines if "val_dice" in line), default=-1.0)
+        self._tensorboard = SummaryWriter(workdir / "tensorboard", purge_step=resume_at + 1)
+        self._batch_size, self._examples = batch_size, examples
+        self._pending: list[tuple[int, dict[str, jax.Array]]] = []
+        self._waited, self._since = 0.0, time.perf_counter()
+
+    @contextmanager
+    def waiting_for_data(self) -> Iterator[None]:
+        """Counts the time inside as waiting for data."""
+        start = time.perf_counter()
+        yield
+        self._waited += time.perf_counter() - start
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Leaves the time inside (evaluation, saving) out of the throughput."""
+        start = time.perf_counter()
+        yield
+        self._since += time.perf_counter() - start
+
+    def add(self, step: int, scalars: dict[str, jax.Array]) -> None:
+        """Takes the scalars of a step without waiting for the device."""
+        self._pending.append((step, scalars))
+
+    def write(self, **more: float) -> dict[str, float]:
+        """Writes a line about the steps since the last one.
+
+        Returns:
+          The line.
+
+        Raises:
+          NotFinite: naming the first step whose loss or gradient isn't finite.
+        """
+        steps = [(step, jax.device_get(scalars)) for step, scalars in self._pending]
+        seconds = max(time.perf_counter() - self._since, 1e-9)
+        for step, scalars in steps:
+            for name, value in scalars.items():
+                if not math.isfinite(value):
+                    raise NotFinite(f"{name} is {value} at step {step}")
+        line = {
+            name: sum(float(scalars[name]) for _, scalars in steps) / len(steps)
+            for name in steps[0][1]
+        } | {
+            **more,
+            "images_per_second": len(steps) * self._batch_size / seconds,
+            "data_wait": self._waited / seconds,
+        }
+        self._pending = []
+        self._waited, self._since = 0.0, time.perf_counter()
+        return self._append(steps[-1][0], line)
+
+    def write_scores(self, step: int, scores: dict[str, float]) -> bool:
+        """Writes a line of validation scores; whether its Dice is the best so far."""
+        line = self._append(step, {f"val_{name}": value for name, value in scores.items()})
+        better = line["val_dice"] > self._best
+        self._best = max(self._best, line["val_dice"])
+        return better
+
+    @property
+    def pending(self) -> bool:
+        """Whether steps wait to be written."""
+        return bool(self._pending)
+
+    def close(self) -> None:
+        """Flushes TensorBoard."""
+        self._tensorboard.close()
+
+    def _append(self, step: int, values: dict[str, float]) -> dict[str, float]:
+        line = {"step": step, "epoch": round(step * self._batch_size / self._examples, 3), **values}
+        with self._path.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+        for name, value in values.items():
+            self._tensorboard.add_scalar(name, value, step)
+        return line
+
+
+def read_metrics(path: Path) -> list[dict[str, float]]:
+    """The lines of a metrics.jsonl; one that a kill cut short is left out."""
+    lines = []
+    for text in path.read_text().splitlines() if path.exists() else ():
+        try:
+            lines.append(json.loads(text))
+        except json.JSONDecodeError:
+            continue
+    return lines

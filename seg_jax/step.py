@@ -1,0 +1,210 @@
+"""One step of training and one of evaluation: pure functions that know no devices.
+
+`parallel.py` puts them onto devices. With `axis_name` set, a step sees its device's share of the
+batch and sums over that axis what belongs to the whole batch, so one device and many give the
+same numbers.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+from jax import Array
+
+from seg_jax import metrics
+from seg_jax.augment import Augment, augment
+from seg_jax.datasets.source import VOID
+from seg_jax.losses import Loss
+
+Batch = dict[str, Array]
+Variables = dict[str, Any]
+Step = Callable[..., tuple[Any, Any]]
+
+
+class TrainState(struct.PyTreeNode):
+    """All that training changes, and so all that a checkpoint holds."""
+
+    step: Array
+    """() int32: updates done."""
+    variables: Variables
+    """What the model is applied to: "params", and "batch_stats" where it has any."""
+    opt_state: optax.OptState
+    average: Variables
+    """Exponential moving average of `variables`: what is evaluated, saved as best and predicts."""
+
+
+def init_state(
+    model: nn.Module, optimiser: optax.GradientTransformation, *, seed: int, shape: tuple[int, ...]
+) -> TrainState:
+    """The state before the first step; equal seeds give equal states.
+
+    Args:
+      model: the network.
+      optimiser: the optax transformation.
+      seed: of the initial weights.
+      shape: (H, W, C) of one image.
+    """
+    key = jax.random.key(seed)
+    variables = jax.jit(lambda: model.init(key, jnp.zeros((1, *shape)), train=False))()
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        variables=variables,
+        opt_state=optimiser.init(variables["params"]),
+        average=jax.tree.map(jnp.copy, variables),  # a buffer can be donated only once
+    )
+
+
+def normalise(image: Array) -> Array:
+    """Pixels of [0, 1] to about zero mean and unit variance, as the networks take them."""
+    return (image - 0.5) * 4.0
+
+
+def make_train_step(
+    model: nn.Module,
+    optimiser: optax.GradientTransformation,
+    loss: Loss,
+    *,
+    augmentation: Augment,
+    seed: int,
+    average: float = 0.0,
+    accumulate: int = 1,
+) -> Step:
+    """Builds `train_step(state, batch, *, axis_name=None) -> (state, scalars)`.
+
+    The batch holds `image` (B, H, W, C) uint8, `label` (B, H, W) uint8 with `VOID` where unknown,
+    `epoch` and `index` (B,) int32, and `weight` (B, H, W) float32 where the loss wants pixel
+    weights. The scalars are `loss` and `grad_norm`, float32, of the whole batch.
+
+    Randomness is a function of the seed and, for augmentation, each example's epoch and index, or
+    for dropout the step: a resumed run draws what the uninterrupted one would have drawn.
+
+    Args:
+      model: the network, called as `model.apply(variables, images, train=True)`.
+      optimiser: the optax transformation.
+      loss: called with logits (B, H, W, K) float32.
+      augmentation: what happens to the images first.
+      seed: of augmentation and dropout.
+      average: decay of the moving average of the weights; 0 keeps the weights themselves. Early on
+        it is (1 + step) / (10 + step) if that is less, so that the average forgets the start.
+      accumulate: number of parts, each of B / accumulate images, whose gradients are averaged
+        before the update, for batches that don't fit at once.
+    """
+    augmentation_key, dropout_root = jax.random.split(jax.random.key(seed))
+
+    def train_step(state: TrainState, batch: Batch, *, axis_name: str | None = None):
+        keys = jax.vmap(
+            lambda epoch, index: jax.random.fold_in(
+                jax.random.fold_in(augmentation_key, epoch), index
+            )
+        )(batch["epoch"], batch["index"])
+        dropout_key = jax.random.fold_in(dropout_root, state.step)
+        if axis_name is not None:
+            dropout_key = jax.random.fold_in(dropout_key, jax.lax.axis_index(axis_name))
+        data = {
+            "image": batch["image"].astype(jnp.float32) / 255.0,
+            "label": batch["label"].astype(jnp.int32),
+            "valid": batch["label"] != VOID,
+        } | ({"weight": batch["weight"]} if "weight" in batch else {})
+
+        def share_of_loss(params, rest, part, key):
+            logits, changed = model.apply(
+                {"params": params, **rest},
+                normalise(part["image"]),
+                train=True,
+                axis_name=axis_name,
+                mutable=list(rest),
+                rngs={"dropout": key},
+            )
+            value = loss(
+                logits,
+                part["label"],
+                valid=part["valid"],
+                pixel_weights=part.get("weight"),
+                axis_name=axis_name,
+            )
+            return value, dict(changed)
+
+        def accumulate_part(carry, part):
+            gradient, value, rest = carry
+            part, part_keys, dropout = part
+            part = augment(augmentation, part_keys, part)
+            (part_value, rest), part_gradient = jax.value_and_grad(share_of_loss, has_aux=True)(
+                params, rest, part, dropout
+            )
+            gradient = jax.tree.map(lambda g, p: g + p / accumulate, gradient, part_gradient)
+            return (gradient, value + part_value / accumulate, rest), None
+
+        params = state.variables["params"]
+        rest = {name: value for name, value in state.variables.items() if name != "params"}
+        parts = jax.tree.map(
+            lambda x: x.reshape(accumulate, x.shape[0] // accumulate, *x.shape[1:]), (data, keys)
+        )
+        zero = (jax.tree.map(jnp.zeros_like, params), jnp.zeros(()), rest)
+        dropout_keys = jax.random.split(dropout_key, accumulate)
+        if accumulate == 1:
+            first = jax.tree.map(lambda x: x[0], (*parts, dropout_keys))
+            (gradient, value, rest), _ = accumulate_part(zero, first)
+        else:
+            (gradient, value, rest), _ = jax.lax.scan(accumulate_part, zero, (*parts, dropout_keys))
+        if axis_name is not None:
+            gradient, value = jax.lax.psum((gradient, value), axis_name)
+
+        updates, opt_state = optimiser.update(gradient, state.opt_state, params)
+        variables = {"params": optax.apply_updates(params, updates), **rest}
+        step = state.step + 1
+        decay = jnp.minimum(average, (1.0 + step) / (10.0 + step))
+        state = TrainState(
+            step=step,
+            variables=variables,
+            opt_state=opt_state,
+            average=jax.tree.map(lambda a, v: v + decay * (a - v), state.average, variables),
+        )
+        return state, {"loss": value, "grad_norm": optax.global_norm(gradient)}
+
+    return train_step
+
+
+def make_eval_step(model: nn.Module, loss: Loss, *, classes: int) -> Step:
+    """Builds `eval_step(variables, batch, *, axis_name=None) -> (Counts, loss)`.
+
+    The counts are of each image of the batch, (B, K); the loss is the whole batch's. An image
+    whose label is `VOID` throughout counts nowhere: so the last batch is filled up.
+
+    Args:
+      model: the network.
+      loss: as in training.
+      classes: number of the task's classes; 1 is binary.
+    """
+
+    def eval_step(variables: Variables, batch: Batch, *, axis_name: str | None = None):
+        logits = model.apply(
+            variables, normalise(batch["image"].astype(jnp.float32) / 255.0), train=False
+        )
+        label, valid = batch["label"].astype(jnp.int32), batch["label"] != VOID
+        counts = metrics.count(labels_of(logits), label, classes=classes, valid=valid)
+        value = loss(
+            logits,
+            label,
+            valid=valid,
+            pixel_weights=batch.get("weight"),
+            axis_name=axis_name,
+        )
+        return counts, value if axis_name is None else jax.lax.psum(value, axis_name)
+
+    return eval_step
+
+
+def probabilities_of(logits: Array) -> Array:
+    """Logits (..., K) to probabilities (..., K): sigmoid for one map, softmax over several."""
+    return jax.nn.sigmoid(logits) if logits.shape[-1] == 1 else jax.nn.softmax(logits, axis=-1)
+
+
+def labels_of(logits: Array) -> Array:
+    """Logits (..., K) to labels (...) int32: above 0 for one map, the largest of several."""
+    if logits.shape[-1] == 1:
+        return (logits[..., 0] > 0).astype(jnp.int32)
+    return jnp.argmax(logits, axis=-1).astype(jnp.int32)
