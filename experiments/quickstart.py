@@ -1,0 +1,31 @@
+"""A U-Net learns to segment drawn moles: the two-minute tour, without any download.
+
+    python experiments/quickstart.py
+
+Protocol: the embedded data set `nevi`, 160 pictures to train, 20 to validate, 60 to test, 128×128.
+"""
+
+from seg_jax import cli
+from seg_jax.augment import Augment
+from seg_jax.config import Experiment
+from seg_jax.datasets import Nevi
+from seg_jax.losses import Loss
+from seg_jax.models import UNet
+from seg_jax.optimiser import AdamW
+
+experiment = Experiment(
+    name="quickstart",
+    model=UNet(features=(8, 16, 32, 64, 128)),
+    data=Nevi(train=160, val=20, test=60),
+    size=(128, 128),
+    epochs=20,
+    batch_size=8,
+    loss=Loss(cross_entropy=1.0, dice=1.0),
+    optimiser=AdamW(learning_rate=3e-3),
+    augment=Augment(flip=True, rotate90=True),
+    evaluate_every=4,
+    log_every=10,
+)
+
+if __name__ == "__main__":
+    cli.run(experiment)
