@@ -15,7 +15,7 @@ from seg_jax.models import SegNet
 experiment = dataclasses.replace(
     unet,
     name="mads_segnet",
-    model=SegNet(features=(8, 16, 32, 64, 128)),
+    model=SegNet(features=(8, 16, 32, 64, 128), convs=(1, 2, 2, 2, 2)),
 )
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """A SegNet with pooling indices segments nevi in dermoscopic images: PH², 200 images.
 
     python experiments/ph2_segnet.py --data.raw PATH/TO/PH2Dataset
-    python experiments/ph2_segnet.py --data.split ordered --epochs 110 --workdir runs/ph2_segnet_ordered
+    python experiments/ph2_segnet.py --data.split ordered --epochs 80 --workdir runs/ph2_segnet_ordered
 
 Protocol: as `ph2_unet.py`; everything but the network is the same.
 """
@@ -16,7 +16,7 @@ from seg_jax.models import SegNet
 experiment = dataclasses.replace(
     unet,
     name="ph2_segnet",
-    model=SegNet(features=(8, 16, 32, 64, 128)),
+    model=SegNet(features=(8, 16, 32, 64, 128), convs=(1, 2, 2, 2, 2)),
 )
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -66,7 +66,7 @@ class Augment:
     translate: float = 0.0
     """Largest shift either way, as a fraction of the height and of the width."""
     elastic: float = 0.0
-    """Standard deviation of the elastic displacements, as a fraction of the shorter side; 0.02."""
+    """Standard deviation of the elastic displacements, as a fraction of the shorter side."""
     elastic_grid: int = 3
     """Displacements drawn along each side; the pixels between them follow smoothly."""
     brightness: float = 0.0
@@ -116,27 +116,34 @@ def augment(settings: Augment, keys: Array, batch: Maps) -> Maps:
     Returns:
       The same maps with the same shapes and dtypes, the image in [0, 1].
     """
-    return jax.vmap(partial(_augment_example, settings))(keys, batch)
+    with jax.default_matmul_precision("highest"):
+        return jax.vmap(partial(_augment_example, settings))(keys, batch)
 
 
-_DRAWS = (
-    *("flip", "flip_vertical", "turn", "rotate", "scale", "shear", "down", "across"),
-    *(
-        "brightness",
-        "contrast",
-        "saturation",
-        "hue",
-        "blur",
-        "noise",
-        "cutout_row",
-        "cutout_column",
-    ),
-)
+class _Draws(NamedTuple):
+    """Numbers from [0, 1); each has its place, so no setting changes what another draws."""
+
+    flip: Array
+    flip_vertical: Array
+    turn: Array
+    rotate: Array
+    scale: Array
+    shear: Array
+    down: Array
+    across: Array
+    brightness: Array
+    contrast: Array
+    saturation: Array
+    hue: Array
+    blur: Array
+    noise: Array
+    cutout_row: Array
+    cutout_column: Array
 
 
 def _augment_example(settings: Augment, key: Array, example: Maps) -> Maps:
     key, elastic, noise = jax.random.split(key, 3)
-    draws = dict(zip(_DRAWS, jax.random.uniform(key, (len(_DRAWS),)), strict=True))
+    draws = _Draws(*jax.random.uniform(key, (len(_Draws._fields),)))
     recolour = _recolour(settings, draws, example["image"])
     mean = example["image"].mean((0, 1))
 
@@ -147,16 +154,15 @@ def _augment_example(settings: Augment, key: Array, example: Maps) -> Maps:
         or settings.translate
         or settings.elastic
     ):
-        points = _source(settings, draws, elastic, example["label"].shape)
-        example = _sample(example, *_flip_and_turn(settings, draws, points))
+        example = _sample(example, *_source(settings, draws, elastic, example["label"].shape))
     else:
         example = _flip_and_turn(settings, draws, example)
 
     image = recolour(example["image"])
     if settings.blur:
-        image = _blur(image, settings.blur * draws["blur"])
+        image = _blur(image, settings.blur * draws.blur)
     if settings.noise:
-        sigma = settings.noise * draws["noise"]
+        sigma = settings.noise * draws.noise
         image += sigma * jax.random.normal(noise, image.shape)
     if settings.cutout:
         image = jnp.where(_square(settings, draws, image.shape)[..., None], recolour(mean), image)
@@ -167,50 +173,58 @@ def _either_way(largest: float, draw: Array) -> Array:
     return largest * (2 * draw - 1)
 
 
-def _flip_and_turn(settings: Augment, draws: Maps, maps: Any) -> Any:
-    """Flips and turns arrays (H, W, ...)."""
-    height, width = jax.tree.leaves(maps)[0].shape[:2]
-    quarters = jnp.floor(4 * draws["turn"])
+def _moves(settings: Augment, draws: _Draws, shape: tuple[int, int]) -> tuple[Array, Array, Array]:
+    """Whether to flip left and right, top and bottom, and by how many quarters to turn then."""
+    quarters = settings.rotate90 * jnp.floor(4 * draws.turn)
+    return (
+        settings.flip & (draws.flip < 0.5),
+        settings.flip_vertical & (draws.flip_vertical < 0.5),
+        quarters if shape[0] == shape[1] else quarters - quarters % 2,
+    )
+
+
+def _flip_and_turn(settings: Augment, draws: _Draws, example: Maps) -> Maps:
+    """Flips and turns on their own, without interpolation."""
+    height, width = example["label"].shape
+    flip, flip_vertical, quarters = _moves(settings, draws, (height, width))
 
     def moved(x: Array) -> Array:
-        if settings.flip:
-            x = jnp.where(draws["flip"] < 0.5, x[:, ::-1], x)
-        if settings.flip_vertical:
-            x = jnp.where(draws["flip_vertical"] < 0.5, x[::-1], x)
-        if settings.rotate90:
-            x = jnp.where(quarters >= 2, x[::-1, ::-1], x)
-            if height == width:
-                x = jnp.where(quarters % 2 == 1, jnp.rot90(x), x)
-        return x
+        x = jnp.where(flip, jnp.fliplr(x), x)
+        x = jnp.where(flip_vertical, jnp.flipud(x), x)
+        x = jnp.where(quarters >= 2, jnp.rot90(x, 2), x)
+        return jnp.where(quarters % 2 == 1, jnp.rot90(x), x) if height == width else x
 
-    return jax.tree.map(moved, maps)
+    return jax.tree.map(moved, example)
 
 
 def _source(
-    settings: Augment, draws: Maps, key: Array, shape: tuple[int, int]
+    settings: Augment, draws: _Draws, key: Array, shape: tuple[int, int]
 ) -> tuple[Array, Array]:
     """The point of the image, (row, column), that each pixel of the result shows.
 
-    The image is magnified, sheared and rotated about its centre, then shifted; its pixels' centres
-    are at whole numbers. The elastic part is that of Ronneberger et al. 2015: normal displacements
-    on a coarse grid, between them cubic interpolation.
+    The image is flipped, magnified, sheared and turned about its centre, then shifted; its pixels'
+    centres are at whole numbers. The elastic part is that of Ronneberger et al. 2015 (there 0.02 on
+    a grid of 3): normal displacements on a coarse grid, between them cubic interpolation.
 
     Returns:
       Rows and columns, each (H, W) float32.
     """
     height, width = shape
-    angle = _either_way(math.radians(settings.rotate), draws["rotate"])
-    slope = jnp.tan(_either_way(math.radians(settings.shear), draws["shear"]))
+    flip, flip_vertical, quarters = _moves(settings, draws, shape)
+    angle = _either_way(math.radians(settings.rotate), draws.rotate) + quarters * math.pi / 2
+    slope = jnp.tan(_either_way(math.radians(settings.shear), draws.shear))
     low, high = settings.scale
-    shrink = (high / low) ** -draws["scale"] / low
-    down = _either_way(settings.translate * height, draws["down"])
-    across = _either_way(settings.translate * width, draws["across"])
+    shrink = (high / low) ** -draws.scale / low
+    down = _either_way(settings.translate * height, draws.down)
+    across = _either_way(settings.translate * width, draws.across)
 
     row = jnp.arange(height)[:, None] - (height - 1) / 2 - down
     column = jnp.arange(width)[None, :] - (width - 1) / 2 - across
     cos, sin = shrink * jnp.cos(angle), shrink * jnp.sin(angle)
-    row, column = cos * row - sin * column, sin * row + cos * column
-    row, column = row + (height - 1) / 2, column - slope * row + (width - 1) / 2
+    row, column = cos * row + sin * column, cos * column - sin * row
+    column -= slope * row
+    row = jnp.where(flip_vertical, -row, row) + (height - 1) / 2
+    column = jnp.where(flip, -column, column) + (width - 1) / 2
     if settings.elastic:
         grid = (settings.elastic_grid, settings.elastic_grid, 2)
         vectors = settings.elastic * min(shape) * jax.random.normal(key, grid)
@@ -253,36 +267,35 @@ def _whole(x: Array) -> Array:
     return jnp.floor(x).astype(jnp.int32)
 
 
-def _recolour(settings: Augment, draws: Maps, image: Array) -> Callable[[Array], Array]:
+def _recolour(settings: Augment, draws: _Draws, image: Array) -> Callable[[Array], Array]:
     """The change of colour, one affine map of (..., C).
 
     Brightness, contrast and saturation are torchvision's; hue is turned in YIQ, where saturation
     scales the two axes of colour. The grey of a pixel is its luma, or the mean of its channels if
     it isn't RGB. The order is fixed, and nothing is clipped between.
     """
-    brightness = 1 + _either_way(settings.brightness, draws["brightness"])
-    contrast = 1 + _either_way(settings.contrast, draws["contrast"])
-    saturation = 1 + _either_way(settings.saturation, draws["saturation"])
-    hue = _either_way(math.radians(settings.hue), draws["hue"])
+    brightness = 1 + _either_way(settings.brightness, draws.brightness)
+    contrast = 1 + _either_way(settings.contrast, draws.contrast)
+    saturation = 1 + _either_way(settings.saturation, draws.saturation)
+    hue = _either_way(math.radians(settings.hue), draws.hue)
 
     rgb = image.shape[-1] == 3
     channels = image.mean((0, 1))
-    grey = jnp.dot(_RGB_TO_YIQ[0], channels, precision="highest") if rgb else channels.mean()
+    grey = channels @ _RGB_TO_YIQ[0] if rgb else channels.mean()
     factor, offset = brightness * contrast, brightness * (1 - contrast) * grey
     if not rgb or not (settings.saturation or settings.hue):
         return lambda x: factor * x + offset if settings.brightness or settings.contrast else x
 
     cos, sin = saturation * jnp.cos(hue), saturation * jnp.sin(hue)
     turn = jnp.array([[1, 0, 0], [0, cos, -sin], [0, sin, cos]])
-    with jax.default_matmul_precision("highest"):
-        matrix = factor * _YIQ_TO_RGB @ turn @ _RGB_TO_YIQ
-    return lambda x: jnp.dot(x, matrix.T, precision="highest") + offset
+    matrix = factor * _YIQ_TO_RGB @ turn @ _RGB_TO_YIQ
+    return lambda x: x @ matrix.T + offset
 
 
 def _blur(image: Array, sigma: Array) -> Array:
-    """Gaussian blur with the edge repeated"""
+    """Gaussian blur as two matrix products; near the edge, the mean of what lies inside."""
     rows, columns = (_gaussian(size, sigma) for size in image.shape[:2])
-    return jnp.einsum("ij,kl,jlc->ikc", rows, columns, image, precision="highest")
+    return jnp.einsum("ij,kl,jlc->ikc", rows, columns, image)
 
 
 def _gaussian(size: int, sigma: Array) -> Array:
@@ -293,10 +306,10 @@ def _gaussian(size: int, sigma: Array) -> Array:
     return weights / weights.sum(1, keepdims=True)
 
 
-def _square(settings: Augment, draws: Maps, shape: tuple[int, ...]) -> Array:
+def _square(settings: Augment, draws: _Draws, shape: tuple[int, ...]) -> Array:
     """The pixels (H, W) of a square whose centre is any point of the image."""
     height, width = shape[:2]
     half = settings.cutout * min(height, width) / 2
-    row = jnp.arange(height)[:, None] + 0.5 - height * draws["cutout_row"]
-    column = jnp.arange(width) + 0.5 - width * draws["cutout_column"]
+    row = jnp.arange(height)[:, None] + 0.5 - height * draws.cutout_row
+    column = jnp.arange(width) + 0.5 - width * draws.cutout_column
     return (jnp.abs(row) < half) & (jnp.abs(column) < half)

@@ -197,6 +197,7 @@ def bootstrap_interval(
 
 
 def _known(labels, classes, valid):
+    labels = labels.astype(np.int32)  # against bytes, 256 would be 0
     known = (labels >= 0) & (labels < max(classes, 2))
     return known if valid is None else known & valid
 
