@@ -16,8 +16,8 @@ from seg_jax.checkpoint import Checkpoints
 from seg_jax.config import Experiment, from_json
 from seg_jax.datasets.images import IMAGE_SUFFIXES, read_image
 from seg_jax.errors import InputError
-from seg_jax.input import resize_image
-from seg_jax.report import overlay
+from seg_jax.input import resize_image, resize_label
+from seg_jax.overlay import overlay
 from seg_jax.step import Variables, init_state, normalise, probabilities_of
 
 Predict = Callable[[np.ndarray], np.ndarray]
@@ -110,15 +110,23 @@ def save_prediction(
     classes: tuple[str, ...],
     label: np.ndarray | None = None,
 ) -> None:
-    """Writes predictions/NAME.png (0 and 255 for one class, else labels) and overlays/NAME.jpg."""
+    """Writes predictions/NAME.png and overlays/NAME.jpg.
+
+    The mask has the image's size, 0 and 255 for one class, else labels; the overlay is at most 768
+    pixels long.
+    """
     mask = folder / "predictions" / f"{name}.png"
     picture = folder / "overlays" / f"{name}.jpg"
     for path in (mask, picture):
         path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(prediction * 255 if len(classes) == 1 else prediction).save(mask)
+    # Shrunk before it is drawn on, so that lines keep their width.
+    shrink = max(1.0, max(image.shape[:2]) / 768)
+    size = (round(image.shape[0] / shrink) or 1, round(image.shape[1] / shrink) or 1)
+    image, prediction = resize_image(image, size), resize_label(prediction, size)
+    label = None if label is None else resize_label(label, size)
     drawn = Image.fromarray(overlay(image, prediction, label, classes))
-    drawn.thumbnail((768, 768))
-    drawn.save(picture, quality=90)
+    drawn.save(picture, quality=88, subsampling=0)  # thin coloured lines don't survive subsampling
 
 
 def predict_files(workdir: Path, paths: Sequence[Path], out: Path) -> int:

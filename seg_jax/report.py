@@ -1,12 +1,9 @@
-"""Pictures of predictions and the HTML page of a run, finished or not."""
+"""The HTML page of a run, finished or not."""
 
 import base64
-import contextlib
 import csv
-import io
 import json
 import math
-import re
 from collections.abc import Iterable, Iterator
 from html import escape
 from importlib import resources
@@ -14,25 +11,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-import matplotlib
 import numpy as np
-from matplotlib.figure import Figure
-from scipy import ndimage
 
-from seg_jax.datasets.source import VOID
 from seg_jax.errors import InputError
-
-# Okabe & Ito's colours, told apart by people with any kind of colour blindness.
-PALETTE = (
-    (0, 114, 178),
-    (230, 159, 0),
-    (0, 158, 115),
-    (204, 121, 167),
-    (240, 228, 66),
-    (213, 94, 0),
-    (86, 180, 233),
-)
-PREDICTED, TRUE, UNKNOWN = (0, 114, 178), (240, 228, 66), (128, 128, 128)
+from seg_jax.figures import curve, dots
+from seg_jax.log import read_metrics
+from seg_jax.overlay import PREDICTED, TRUE, UNKNOWN, class_colour
 
 SHOWN = 6  # pictures a group
 LABELS = {"dice": "Dice", "iou": "IoU", "hd95": "HD95 (px)", "assd": "ASSD (px)"}
@@ -45,74 +29,6 @@ CURVES = {
     "Images per second": {"images_per_second": ""},
     "Waiting for data, fraction of the time": {"data_wait": ""},
 }
-# Colours that the page's style sheet replaces by its own, light or dark.
-INK, FIRST, SECOND = "#010203", "#010204", "#010205"
-VARIABLES = {INK: "currentColor", FIRST: "var(--first)", SECOND: "var(--second)"}
-
-
-def class_colour(index: int) -> tuple[int, int, int]:
-    """Colour of a class in a multi-class picture: seven hues, then darker, then lighter ones."""
-    hue = np.array(PALETTE[index % 7])
-    shades = (hue, hue * 0.6, hue * 0.5 + 127)
-    red, green, blue = shades[index // 7 % 3].astype(int).tolist()
-    return red, green, blue
-
-
-def overlay(
-    image: np.ndarray,
-    prediction: np.ndarray,
-    label: np.ndarray | None = None,
-    classes: tuple[str, ...] = ("foreground",),
-) -> np.ndarray:
-    """Draws a prediction, and the truth where it is known, on an image.
-
-    One class: the predicted region is tinted and has a blue line just inside its boundary; the
-    true region has a yellow line just outside its own, so that both are seen where they agree.
-    Several classes: every region in its class's colour, one called "background" left clear; the
-    label is drawn the same way on a second copy to the right. Unknown pixels are grey.
-
-    Args:
-      image: (height, width, 1 or 3) uint8.
-      prediction: (height, width) integers, the class of each pixel.
-      label: (height, width) integers, the true class of each pixel or `VOID`.
-      classes: the source's classes; one name is a binary task.
-
-    Returns:
-      (height, width, 3) uint8; twice as wide and a gap for several classes with a label.
-    """
-    height, width = image.shape[:2]
-    picture = np.broadcast_to(image, (height, width, 3))
-    thickness = max(1, round(max(height, width) / 200))
-    if len(classes) > 1:
-        left = _regions(picture, prediction, classes, thickness)
-        if label is None:
-            return left
-        gap = np.full((height, 2 * thickness, 3), 255, np.uint8)
-        return np.concatenate([left, gap, _regions(picture, label, classes, thickness)], axis=1)
-    picture = _blend(picture, prediction == 1, PREDICTED, 0.2)
-    picture = _blend(picture, _rim(prediction == 1, thickness), PREDICTED, 1)
-    if label is not None:
-        picture = _blend(picture, label == VOID, UNKNOWN, 0.6)
-        picture = _blend(picture, _rim(label != 1, thickness), TRUE, 1)
-    return picture
-
-
-def _regions(picture, labels, classes, thickness):
-    for index, name in enumerate(classes):
-        if name != "background":
-            picture = _blend(picture, labels == index, class_colour(index), 0.45)
-            picture = _blend(picture, _rim(labels == index, thickness), class_colour(index), 1)
-    return _blend(picture, labels == VOID, UNKNOWN, 0.6)
-
-
-def _rim(mask: np.ndarray, thickness: int) -> np.ndarray:
-    """The pixels of a mask within `thickness` of a pixel outside it; the frame is no boundary."""
-    return mask & ndimage.binary_dilation(~mask, iterations=thickness)
-
-
-def _blend(picture, mask, colour, opacity):
-    mixed = (1 - opacity) * picture + opacity * np.array(colour)
-    return np.where(mask[..., None], np.rint(mixed), picture).astype(np.uint8)
 
 
 class Run(NamedTuple):
@@ -192,17 +108,8 @@ def _read(workdir: Path) -> Run:
         raise InputError(f"{workdir / 'config.json'} is missing; name the workdir of a run")
     environment = _read_json(workdir / "environment.json") or {}
     scores = _read_json(workdir / "scores.json")
-    lines, images = _read_lines(workdir / "metrics.jsonl"), _read_rows(workdir / "per_image.csv")
+    lines, images = read_metrics(workdir / "metrics.jsonl"), _read_rows(workdir / "per_image.csv")
     return Run(workdir, config.get("fields", {}), environment, lines, scores, images)
-
-
-def _read_lines(path: Path) -> list[dict[str, Any]]:
-    lines = []
-    text = path.read_text("utf-8", errors="replace") if path.exists() else ""
-    for line in text.splitlines():
-        with contextlib.suppress(json.JSONDecodeError):  # torn where a run was killed
-            lines.append(json.loads(line))
-    return lines
 
 
 def _read_rows(path: Path) -> list[dict[str, Any]]:
@@ -272,7 +179,7 @@ def _scores(run: Run) -> str:
 def _named(scores: dict[str, Any]) -> list[str]:
     """Names of the scores among all that is kept with them."""
     known = (name for name, value in scores.items() if value is None or _has(scores, name))
-    return [name for name in known if name not in ("n", "parameters")]
+    return [name for name in known if name not in ("n", "parameters", "step")]
 
 
 def _score(scores: dict[str, Any], name: str) -> str:
@@ -306,7 +213,7 @@ def _curves(run: Run) -> str:
             for name, label in names.items()
         }
         if any(series.values()):
-            panels.append(_curve(title, axis, series))
+            panels.append(curve(title, axis, series))
     if not panels:
         return _note("Nothing has been logged yet.")
     note = ""
@@ -325,22 +232,12 @@ def _distribution(run: Run) -> str:
     if not ranked:
         return ""
     values = np.array([row["dice"] for row in ranked])
-    low = min(0.9, math.floor(values[0] * 10) / 10)
-    # Dots that fall together stand on one another, so that every image is seen.
-    columns = np.rint((values - low) / (1 - low) * 50).astype(int)
-    heights = np.array([np.sum(columns[:i] == columns[i]) for i in range(len(columns))]) + 0.5
-    dot = min(5.5, 150 / heights.max())  # points
-    figure, axes = _axes(4.3, 0.6 + (heights.max() + 1) * dot / 72)
-    axes.plot(values, heights, "o", color=FIRST, ms=dot * 0.9, markeredgewidth=0)
-    axes.axvline(np.median(values), color=INK, linewidth=1)
-    axes.set(xlabel="Dice", xlim=(low - 0.01, 1.01), ylim=(0, heights.max() + 1), yticks=[])
-    axes.spines["left"].set_visible(False)
     first, middle, third = (_number(q) for q in np.quantile(values, (0.25, 0.5, 0.75)))
     text = f"One dot an image. Median {middle} (the line), quartiles {first} and {third}, "
     text += f"lowest {_number(values[0])} ({ranked[0]['id']})."
     if len(run.images) > len(ranked):
         text += f" Without a Dice: {len(run.images) - len(ranked)}."
-    return f'<figure class="dots">{_svg(figure, text)}</figure>{_note(text)}'
+    return f'<figure class="dots">{dots(values, "Dice", text)}</figure>{_note(text)}'
 
 
 def _ranked(run: Run) -> list[dict[str, Any]]:
@@ -505,48 +402,3 @@ def _table(head: Iterable[str], rows: Iterable[list[str]], over: str = "") -> st
         f'<div class="wide"><table>\n<thead>{over}<tr>{top}</tr></thead>\n'
         f"<tbody>\n{body}\n</tbody></table></div>"
     )
-
-
-def _curve(title: str, axis: str, series: dict[str, dict[float, float]]) -> str:
-    figure, axes = _axes(3.6, 2.0)
-    spoken, keys = [], []
-    for (label, values), colour in zip(series.items(), (FIRST, SECOND), strict=False):
-        if not values:
-            continue
-        places = sorted(values)
-        points = [values[x] if math.isfinite(values[x]) else math.nan for x in places]
-        axes.plot(places, points, color=colour, marker="." if len(points) < 40 else "", ms=4)
-        spoken.append(f"{label} from {points[0]:.3g} to {points[-1]:.3g}".strip())
-        keys.append(f'<span style="color: {VARIABLES[colour]}">{label}</span>')
-    axes.set_xlabel(axis)
-    alt = f"{title}: {', '.join(spoken)} over {axis}s"
-    return f"<figure><figcaption>{title} {' '.join(keys)}</figcaption>{_svg(figure, alt)}</figure>"
-
-
-def _axes(width: float, height: float):
-    figure = Figure(figsize=(width, height), layout="constrained")
-    axes = figure.add_subplot()
-    axes.grid(axis="y", color=INK, alpha=0.12, linewidth=0.8)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set(color=INK, alpha=0.4)
-    axes.tick_params(colors=INK, labelsize=9, length=3)
-    axes.xaxis.label.set(color=INK, size=9)
-    axes.yaxis.offsetText.set(color=INK, size=9)
-    return figure, axes
-
-
-def _svg(figure: Figure, alt: str) -> str:
-    """The figure as inline SVG in the page's own fonts and colours."""
-    file = io.StringIO()
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": alt}):
-        figure.savefig(file, format="svg", transparent=True)
-    drawing = file.getvalue()
-    for pattern in (r".*?(?=<svg)", r"<metadata>.*?</metadata>", r"<style.*?</style>"):
-        drawing = re.sub(pattern, "", drawing, count=1, flags=re.DOTALL)
-    box = re.search(r'viewBox="[^"]*"', drawing).group()
-    start = f'<svg role="img" aria-label="{escape(alt)}" {box}'
-    drawing = start + drawing[drawing.index(">") :]
-    drawing = re.sub(r'<g id="[^"]*"', "<g", drawing)  # the same in every figure
-    for colour, variable in VARIABLES.items():
-        drawing = drawing.replace(colour, variable)
-    return drawing

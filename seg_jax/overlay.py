@@ -1,0 +1,83 @@
+"""Pictures of predictions on their images."""
+
+import numpy as np
+from scipy import ndimage
+
+from seg_jax.datasets.source import VOID
+
+# Okabe & Ito's colours, told apart by people with any kind of colour blindness.
+PALETTE = (
+    (0, 114, 178),
+    (230, 159, 0),
+    (0, 158, 115),
+    (204, 121, 167),
+    (240, 228, 66),
+    (213, 94, 0),
+    (86, 180, 233),
+)
+PREDICTED, TRUE, UNKNOWN = (0, 114, 178), (240, 228, 66), (128, 128, 128)
+
+
+def class_colour(index: int) -> tuple[int, int, int]:
+    """Colour of a class in a multi-class picture: seven hues, then darker, then lighter ones."""
+    hue = np.array(PALETTE[index % 7])
+    shades = (hue, hue * 0.6, hue * 0.5 + 127)
+    red, green, blue = shades[index // 7 % 3].astype(int).tolist()
+    return red, green, blue
+
+
+def overlay(
+    image: np.ndarray,
+    prediction: np.ndarray,
+    label: np.ndarray | None = None,
+    classes: tuple[str, ...] = ("foreground",),
+) -> np.ndarray:
+    """Draws a prediction, and the truth where it is known, on an image.
+
+    One class: the predicted region is tinted and has a blue line just inside its boundary; the
+    true region has a yellow line just outside its own, so that both are seen where they agree.
+    Several classes: every region in its class's colour, one called "background" left clear; the
+    label is drawn the same way on a second copy to the right. Unknown pixels are grey.
+
+    Args:
+      image: (height, width, 1 or 3) uint8.
+      prediction: (height, width) integers, the class of each pixel.
+      label: (height, width) integers, the true class of each pixel or `VOID`.
+      classes: the source's classes; one name is a binary task.
+
+    Returns:
+      (height, width, 3) uint8; twice as wide and a gap for several classes with a label.
+    """
+    height, width = image.shape[:2]
+    picture = np.broadcast_to(image, (height, width, 3))
+    thickness = max(1, round(max(height, width) / 200))
+    if len(classes) > 1:
+        left = _regions(picture, prediction, classes, thickness)
+        if label is None:
+            return left
+        gap = np.full((height, 2 * thickness, 3), 255, np.uint8)
+        return np.concatenate([left, gap, _regions(picture, label, classes, thickness)], axis=1)
+    picture = _blend(picture, prediction == 1, PREDICTED, 0.2)
+    picture = _blend(picture, _rim(prediction == 1, thickness), PREDICTED, 1)
+    if label is not None:
+        picture = _blend(picture, label == VOID, UNKNOWN, 0.6)
+        picture = _blend(picture, _rim(label != 1, thickness), TRUE, 1)
+    return picture
+
+
+def _regions(picture, labels, classes, thickness):
+    for index, name in enumerate(classes):
+        if name != "background":
+            picture = _blend(picture, labels == index, class_colour(index), 0.45)
+            picture = _blend(picture, _rim(labels == index, thickness), class_colour(index), 1)
+    return _blend(picture, labels == VOID, UNKNOWN, 0.6)
+
+
+def _rim(mask: np.ndarray, thickness: int) -> np.ndarray:
+    """The pixels of a mask within `thickness` of a pixel outside it; the frame is no boundary."""
+    return mask & ndimage.binary_dilation(~mask, iterations=thickness)
+
+
+def _blend(picture, mask, colour, opacity):
+    mixed = (1 - opacity) * picture + opacity * np.array(colour)
+    return np.where(mask[..., None], np.rint(mixed), picture).astype(np.uint8)
