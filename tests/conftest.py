@@ -1,5 +1,6 @@
 """Tests see eight virtual CPU devices and keep compiled programs between runs."""
 
+import dataclasses
 import os
 import pathlib
 
@@ -12,3 +13,56 @@ os.environ.setdefault(
 )
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 os.environ["MPLBACKEND"] = "agg"
+
+import numpy as np
+import pytest
+
+from seg_jax import cli
+from seg_jax.config import Experiment
+from seg_jax.datasets import Nevi
+from seg_jax.input import Examples
+from seg_jax.losses import Loss
+from seg_jax.models import UNet
+from seg_jax.optimiser import AdamW
+
+TINY = Experiment(
+    name="tiny",
+    model=UNet(features=(4, 8)),
+    data=Nevi(train=8, val=4, test=3, size=40),
+    size=(16, 24),
+    epochs=4,
+    batch_size=4,
+    loss=Loss(cross_entropy=1.0, dice=1.0),
+    optimiser=AdamW(learning_rate=1e-2),
+    average=0.5,
+    evaluate_every=2,
+    log_every=1,
+    devices=1,
+)
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Experiment:
+    """An experiment of seconds."""
+    return TINY
+
+
+@pytest.fixture(scope="session")
+def blobs() -> Examples:
+    """Eight 16×16 images whose bright rectangle is the foreground."""
+    rng = np.random.default_rng(0)
+    label = np.zeros((8, 16, 16), np.uint8)
+    for k in range(8):
+        top, left = rng.integers(1, 6, 2)
+        label[k, top : top + 8, left : left + 5 + k % 3] = 1
+    noise = rng.integers(0, 60, (8, 16, 16, 3))
+    image = np.clip(label[..., None] * 120 + 40 + noise, 0, 255).astype(np.uint8)
+    return Examples(tuple("abcdefgh"), image, label)
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory) -> pathlib.Path:
+    """The workdir of a tiny run that trained, evaluated and reported; not to be changed."""
+    workdir = tmp_path_factory.mktemp("runs") / "tiny"
+    cli.run_experiment(dataclasses.replace(TINY, workdir=workdir))
+    return workdir

@@ -1,0 +1,108 @@
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from seg_jax import input
+from seg_jax.datasets import VOID, Example, Nevi
+from seg_jax.errors import InputError
+from seg_jax.input import Examples
+
+
+def examples(n: int) -> Examples:
+    image = np.arange(n, dtype=np.uint8)[:, None, None, None] * np.ones((1, 2, 2, 1), np.uint8)
+    return Examples(tuple(map(str, range(n))), image, image[..., 0] % 2)
+
+
+@settings(deadline=None, max_examples=30)
+@given(n=st.integers(1, 12), batch_size=st.integers(1, 20), seed=st.integers(0, 5))
+def test_every_epoch_shows_every_example_once(n, batch_size, seed):
+    data = examples(n)
+    steps = input.training_steps(n, epochs=3, batch_size=batch_size)
+    batches = [
+        input.training_batch(data, s, batch_size=batch_size, seed=seed) for s in range(steps)
+    ]
+    epochs, rows = (np.concatenate([b[name] for b in batches]) for name in ("epoch", "index"))
+    for epoch in range(3):
+        assert sorted(rows[epochs == epoch]) == list(range(n))
+    np.testing.assert_array_equal(np.concatenate([b["image"] for b in batches])[:, 0, 0, 0], rows)
+
+
+def test_order_changes_with_the_epoch_and_the_seed():
+    data = examples(10)
+    orders = {
+        tuple(input.training_batch(data, step, batch_size=10, seed=seed)["index"])
+        for step in range(3)
+        for seed in range(3)
+    }
+    assert len(orders) == 9
+
+
+def test_a_batch_depends_on_nothing_but_seed_and_step():
+    data = examples(7)
+    once = input.training_batch(data, 5, batch_size=3, seed=1)
+    again = input.training_batch(data, 5, batch_size=3, seed=1)
+    for name, values in once.items():
+        np.testing.assert_array_equal(values, again[name])
+
+
+def test_evaluation_sees_every_example_once_and_fills_with_void():
+    seen = []
+    for real, batch in input.evaluation_batches(examples(7), batch_size=3):
+        assert batch["image"].shape[0] == 3
+        assert (batch["label"][real:] == VOID).all()
+        assert (batch["label"][:real] != VOID).all()
+        seen += batch["image"][:real, 0, 0, 0].tolist()
+    assert seen == list(range(7))
+
+
+def test_images_are_resized_as_pillow_does_and_labels_get_no_new_value():
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (31, 47, 3), dtype=np.uint8)
+    resized = input.resize_image(image, (16, 20))
+    whole = Image.fromarray(image).resize((20, 16), Image.Resampling.BILINEAR)
+    np.testing.assert_array_equal(resized, np.asarray(whole))
+    assert input.resize_image(image[..., :1], (16, 20)).shape == (16, 20, 1)
+    label = rng.choice(np.array([0, 3, 9, VOID], np.uint8), (31, 47))
+    resized = input.resize_label(label, (64, 20))
+    assert resized.shape == (64, 20)
+    assert set(np.unique(resized)) <= {0, 3, 9, VOID}
+
+
+def test_load_keeps_order_and_ids_and_gives_none_without_validation():
+    source = Nevi(train=2, val=0, test=1, size=32)
+    data = input.load(source, "train", (16, 24))
+    assert data.image.shape == (2, 16, 24, 3)
+    assert data.label.shape == (2, 16, 24)
+    assert data.image.dtype == data.label.dtype == np.uint8
+    assert list(data.ids) == [example.id for example in source.read("train")]
+    assert input.load(source, "val", (16, 24)) is None
+
+
+def test_an_empty_part_is_refused():
+    @dataclasses.dataclass(frozen=True)
+    class Empty:
+        def read(self, part):
+            return iter(())
+
+    with pytest.raises(InputError, match="the test part holds no image"):
+        input.load(Empty(), "test", (8, 8))
+
+
+def test_boundary_weights_are_carried_along_with_void_as_background():
+    @dataclasses.dataclass(frozen=True)
+    class Two:
+        def read(self, part):
+            label = np.zeros((16, 16), np.uint8)
+            label[2:7, 2:14] = 1
+            label[9:14, 2:14] = 1
+            label[0] = VOID
+            yield Example("two", np.zeros((16, 16, 3), np.uint8), label)
+
+    data = input.load(Two(), "train", (16, 16), boundary_weights=True)
+    assert data.weight.shape == (1, 16, 16)
+    assert data.weight[0, 8, 8] > 2 * data.weight[0, 0, 0]
+    assert "weight" in input.training_batch(data, 0, batch_size=2, seed=0)
