@@ -142,8 +142,8 @@ class _Draws(NamedTuple):
 
 
 def _augment_example(settings: Augment, key: Array, example: Maps) -> Maps:
-    key, elastic, noise = jax.random.split(key, 3)
-    draws = _Draws(*jax.random.uniform(key, (len(_Draws._fields),)))
+    draw, elastic, noise = (jax.random.fold_in(key, i) for i in range(3))
+    draws = _Draws(*jax.random.uniform(draw, (len(_Draws._fields),)))
     recolour = _recolour(settings, draws, example["image"])
     mean = example["image"].mean((0, 1))
 
