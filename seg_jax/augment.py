@@ -250,8 +250,8 @@ def _sample(example: Maps, row: Array, column: Array) -> Maps:
     }
     result["valid"] &= inside
 
-    # The last row and column have no next one: there the weight of the next is 1, not 0.
-    top, left = _whole(jnp.minimum(row, height - 2)), _whole(jnp.minimum(column, width - 2))
+    # The last row and column have no next one; its weight is 0 there, whatever is read.
+    top, left = _whole(row), _whole(column)
     down, right = (row - top)[..., None], (column - left)[..., None]
     pixels, first = example["image"].reshape(-1, channels), top * width + left
 

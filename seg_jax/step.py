@@ -163,7 +163,7 @@ def make_train_step(
             opt_state=opt_state,
             average=jax.tree.map(lambda a, v: v + decay * (a - v), state.average, variables),
         )
-        return state, {"loss": value, "grad_norm": optax.global_norm(gradient)}
+        return state, {"loss": value, "grad_norm": optax.tree.norm(gradient)}
 
     return train_step
 

@@ -1,0 +1,152 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from seg_jax.augment import Augment
+from seg_jax.datasets import VOID
+from seg_jax.input import training_batch
+from seg_jax.losses import Loss
+from seg_jax.models import UNet
+from seg_jax.step import (
+    init_state,
+    labels_of,
+    make_eval_step,
+    make_train_step,
+    probabilities_of,
+)
+
+ADAM = optax.adam(1e-2)
+NET = UNet(features=(4, 8))
+
+
+def state_of(model=NET, optimiser=ADAM):
+    return init_state(model, optimiser, seed=0, shape=(16, 16, 3))
+
+
+def step_of(model=NET, optimiser=ADAM, *, loss=None, augmentation=None, seed=0, **options):
+    return jax.jit(
+        make_train_step(
+            model,
+            optimiser,
+            loss or Loss(),
+            augmentation=augmentation or Augment(),
+            seed=seed,
+            **options,
+        )
+    )
+
+
+def assert_equal(a, b, **tolerance):
+    compare = np.testing.assert_allclose if tolerance else np.testing.assert_array_equal
+    jax.tree.map(lambda x, y: compare(x, y, **tolerance), a, b)
+
+
+def test_four_images_are_learnt_by_heart(blobs):
+    model = UNet(features=(8, 16))
+    state = state_of(model)
+    step = step_of(model, loss=Loss(cross_entropy=1.0, dice=1.0))
+    batch = training_batch(blobs, 0, batch_size=4, seed=0)
+    losses = []
+    for _ in range(60):
+        state, scalars = step(state, batch)
+        losses.append(float(scalars["loss"]))
+    assert losses[-1] < 0.1 * losses[0]
+    counts, loss = make_eval_step(model, Loss(), classes=1)(state.variables, batch)
+    assert int(counts.fp.sum() + counts.fn.sum()) <= 5
+    assert float(loss) < 0.1
+
+
+def test_equal_seeds_give_equal_weights_and_steps(blobs):
+    batch = training_batch(blobs, 0, batch_size=4, seed=0)
+    step = step_of(augmentation=Augment(flip=True, noise=0.1))
+    assert_equal(step(state_of(), batch), step(state_of(), batch))
+
+
+def test_augmentation_depends_on_epoch_index_and_seed_not_on_the_place_in_the_batch(blobs):
+    model = UNet(features=(4, 8), norm="none")
+    batch = training_batch(blobs, 0, batch_size=4, seed=0)
+    noisy = Augment(noise=0.5)
+
+    def loss(batch, seed=0):
+        return step_of(model, augmentation=noisy, seed=seed)(state_of(model), batch)[1]["loss"]
+
+    turned = {name: values[::-1] for name, values in batch.items()}
+    np.testing.assert_allclose(loss(batch), loss(turned), rtol=1e-5)
+    assert loss(batch) != loss(batch | {"epoch": batch["epoch"] + 1})
+    assert loss(batch) != loss(batch | {"index": batch["index"] + 1})
+    assert loss(batch) != loss(batch, seed=1)
+
+
+def test_dropout_depends_on_the_step(blobs):
+    model = UNet(features=(4, 8), dropout=0.5)
+    batch = training_batch(blobs, 0, batch_size=4, seed=0)
+    step, state = step_of(model), state_of(model)
+    first, later = step(state, batch), step(state.replace(step=state.step + 1), batch)
+    assert first[1]["loss"] != later[1]["loss"]
+
+
+def test_accumulated_parts_are_one_batch(blobs):
+    model = UNet(features=(4, 8), norm="none")
+    batch = training_batch(blobs, 0, batch_size=8, seed=0)
+    sgd = optax.sgd(0.1)
+    whole = step_of(model, sgd)(state_of(model, sgd), batch)
+    parts = step_of(model, sgd, accumulate=4)(state_of(model, sgd), batch)
+    assert_equal(whole, parts, rtol=1e-4, atol=1e-6)
+
+
+def test_the_average_follows_the_weights(blobs):
+    batch = training_batch(blobs, 0, batch_size=4, seed=0)
+    before = state_of()
+    after, _ = step_of(average=0.999)(before, batch)
+    decay = 2 / 11  # of the first step, less than 0.999
+    expected = jax.tree.map(
+        lambda a, v: decay * a + (1 - decay) * v, before.average, after.variables
+    )
+    assert_equal(after.average, expected, rtol=1e-4, atol=1e-6)
+    kept, _ = step_of(average=0.0)(before, batch)
+    assert_equal(kept.average, kept.variables)
+
+
+def test_void_pixels_change_nothing(blobs):
+    batch = training_batch(blobs, 0, batch_size=4, seed=0)
+    model = UNet(features=(4, 8), norm="none")
+    step, state = step_of(model), state_of(model)
+    half = batch["label"].copy()
+    half[:, :8] = VOID
+    other = np.where(half == VOID, VOID, 1 - half)
+    assert (
+        step(state, batch | {"label": half})[1]["loss"]
+        != step(state, batch | {"label": other})[1]["loss"]
+    )
+    nothing = np.full_like(half, VOID)
+    scalars = step(state, batch | {"label": nothing})[1]
+    assert float(scalars["loss"]) == 0.0
+    assert float(scalars["grad_norm"]) == 0.0
+
+
+def test_eval_step_counts_every_valid_pixel_in_eval_mode(blobs):
+    label = blobs.label[:4].copy()
+    label[3] = VOID
+    batch = {"image": blobs.image[:4], "label": label}
+    variables = state_of().variables
+    counts, _ = make_eval_step(NET, Loss(), classes=1)(variables, batch)
+    pixels = sum(np.asarray(c) for c in counts)[:, 0]
+    np.testing.assert_array_equal(pixels, [256, 256, 256, 0])
+    alone, _ = make_eval_step(NET, Loss(), classes=1)(
+        variables, {name: values[:1] for name, values in batch.items()}
+    )
+    np.testing.assert_array_equal(alone.tp[0], counts.tp[0])
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_labels_are_the_likeliest_class(channels):
+    logits = jax.random.normal(jax.random.key(0), (2, 5, 5, channels))
+    probabilities = probabilities_of(logits)
+    if channels == 1:
+        expected = probabilities[..., 0] > 0.5
+    else:
+        expected = probabilities.argmax(-1)
+        np.testing.assert_allclose(probabilities.sum(-1), jnp.ones((2, 5, 5)), rtol=1e-6)
+    np.testing.assert_array_equal(labels_of(logits), expected)
