@@ -6,7 +6,8 @@ import pathlib
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = (
-    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+    os.environ.get("XLA_FLAGS", "")
+    + " --xla_force_host_platform_device_count=8"
     # Nets this small take longer to compile than to run.
     + " --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 )

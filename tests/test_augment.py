@@ -324,7 +324,8 @@ class TestGeometry:
 
 
 class TestColour:
-    RGB = (0.35 + 0.3 * np.random.default_rng(1).random((24, 24, 3))).astype(np.float32)
+    RGB = np.random.default_rng(1).uniform((0.4, 0.35, 0.25), (0.7, 0.65, 0.55), (24, 24, 3))
+    RGB = RGB.astype(np.float32)
 
     def changed(self, image: np.ndarray = RGB, count: int = 32, **how: float) -> np.ndarray:
         return run(Augment(**how), repeated(count, image))["image"]
@@ -426,7 +427,7 @@ class TestBlurNoiseCutout:
     def test_cutout_paints_a_square_with_the_mean_and_leaves_the_labels(self):
         batch = random_batch((64, 20, 30, 3))
         out = run(Augment(cutout=0.4), batch)
-        whole = 0
+        whole, centres = 0, []
         for i in range(64):
             changed = (out["image"][i] != batch["image"][i]).all(-1)
             rows, columns = changed.any(1), changed.any(0)
@@ -436,7 +437,9 @@ class TestBlurNoiseCutout:
             assert 4 <= rows.sum() <= 8
             assert 4 <= columns.sum() <= 8
             whole += changed.sum() == 64
+            centres.append((np.flatnonzero(rows).mean(), np.flatnonzero(columns).mean()))
         assert whole >= 20
+        assert abs(np.corrcoef(np.array(centres).T)[0, 1]) < 0.4
         for name in ("label", "valid", "weight"):
             np.testing.assert_array_equal(out[name], batch[name])
 

@@ -1,0 +1,83 @@
+import dataclasses
+import json
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from seg_jax import cli
+from seg_jax.datasets.images import read_mask
+
+
+def seg_jax(monkeypatch, *args):
+    monkeypatch.setattr(sys, "argv", ["seg-jax", *map(str, args)])
+    cli.main()
+
+
+def test_a_finished_run_holds_all_that_was_promised(finished_run):
+    names = {path.name for path in finished_run.iterdir()}
+    assert names >= {
+        "checkpoints",
+        "config.json",
+        "environment.json",
+        "metrics.jsonl",
+        "overlays",
+        "per_image.csv",
+        "predictions",
+        "report.html",
+        "scores.json",
+        "tensorboard",
+    }
+    environment = json.loads((finished_run / "environment.json").read_text())
+    assert environment["jax"]
+    assert environment["seconds"] > 0
+
+
+def test_running_again_says_that_it_is_finished(finished_run, tiny, capsys):
+    before = (finished_run / "metrics.jsonl").read_bytes()
+    cli.run_experiment(dataclasses.replace(tiny, workdir=finished_run))
+    assert "is finished: Dice" in capsys.readouterr().out
+    assert (finished_run / "metrics.jsonl").read_bytes() == before
+
+
+def test_a_workdir_of_another_configuration_is_refused(finished_run, tiny, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["tiny.py", "--seed", "3", "--workdir", str(finished_run)])
+    with pytest.raises(SystemExit, match=r"error: .* another configuration \(seed: 0, now 3\)"):
+        cli.run(tiny)
+
+
+def test_an_unknown_flag_is_named(tiny, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["tiny.py", "--model.featurs", "3"])
+    with pytest.raises(SystemExit) as stopped:
+        cli.run(tiny)
+    assert stopped.value.code == 2
+    assert "--model.features" in capsys.readouterr().err
+
+
+def test_errors_come_before_the_workdir(tiny, monkeypatch, tmp_path):
+    workdir = tmp_path / "run"
+    monkeypatch.setattr(sys, "argv", ["tiny.py", "--batch-size", "0", "--workdir", str(workdir)])
+    with pytest.raises(SystemExit, match="error: batch_size is 0"):
+        cli.run(tiny)
+    assert not workdir.exists()
+
+
+def test_predict(finished_run, tmp_path, monkeypatch, capsys):
+    image = tmp_path / "a.png"
+    Image.fromarray(np.zeros((9, 11, 3), np.uint8)).save(image)
+    seg_jax(monkeypatch, "predict", finished_run, image, "--out", tmp_path / "out")
+    assert "1 masks" in capsys.readouterr().out
+    assert read_mask(tmp_path / "out" / "predictions" / "a.png").shape == (9, 11)
+    with pytest.raises(SystemExit, match="error: no image named"):
+        seg_jax(monkeypatch, "predict", finished_run)
+
+
+def test_evaluate_and_report(finished_run, tmp_path, monkeypatch, capsys):
+    seg_jax(monkeypatch, "evaluate", finished_run)
+    assert "Dice" in capsys.readouterr().out
+    (finished_run / "report.html").unlink()
+    seg_jax(monkeypatch, "report", finished_run)
+    assert (finished_run / "report.html").exists()
+    with pytest.raises(SystemExit, match="error: "):
+        seg_jax(monkeypatch, "report", tmp_path / "nowhere")

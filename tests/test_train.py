@@ -1,0 +1,104 @@
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from seg_jax import input
+from seg_jax.checkpoint import Checkpoints
+from seg_jax.errors import InputError
+from seg_jax.log import Log, read_metrics
+from seg_jax.optimiser import AdamW
+from seg_jax.step import init_state
+from seg_jax.train import train
+
+MEASURED = ("images_per_second", "data_wait")
+
+
+@pytest.fixture(scope="module")
+def parts(tiny):
+    return [input.load(tiny.data, part, tiny.size) for part in ("train", "val")]
+
+
+def state_of(experiment, workdir):
+    optimiser, _ = experiment.optimiser.chain(1)
+    checkpoints = Checkpoints(workdir)
+    state = checkpoints.restore(
+        init_state(experiment.model, optimiser, seed=0, shape=(*experiment.size, 3))
+    )
+    checkpoints.close()
+    return state
+
+
+def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(tiny, parts, tmp_path, monkeypatch):
+    assert train(tiny, *parts, tmp_path / "whole") == 8
+
+    add = Log.add
+
+    def stop_at_step_6(self, step, scalars):
+        if step == 6:
+            raise KeyboardInterrupt
+        add(self, step, scalars)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Log, "add", stop_at_step_6)
+        with pytest.raises(KeyboardInterrupt):
+            train(tiny, *parts, tmp_path / "stopped")
+    assert read_metrics(tmp_path / "stopped" / "metrics.jsonl")[-1]["step"] == 5
+    train(tiny, *parts, tmp_path / "stopped")
+
+    whole, stopped = (state_of(tiny, tmp_path / name) for name in ("whole", "stopped"))
+    jax.tree.map(np.testing.assert_array_equal, whole, stopped)
+    lines = [
+        [
+            {name: value for name, value in line.items() if name not in MEASURED}
+            for line in read_metrics(tmp_path / name / "metrics.jsonl")
+        ]
+        for name in ("whole", "stopped")
+    ]
+    assert lines[0] == lines[1]
+    assert [line["step"] for line in lines[0] if "val_dice" in line] == [4, 8]
+
+
+def test_without_a_validation_part_the_last_weights_count(tiny, parts, tmp_path):
+    train(tiny, parts[0], None, tmp_path)
+    assert not list((tmp_path / "checkpoints" / "best").iterdir())
+    assert all("val_dice" not in line for line in read_metrics(tmp_path / "metrics.jsonl"))
+    assert state_of(tiny, tmp_path).step == 8
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_names_the_last_good_step(
+    tiny, parts, tmp_path, monkeypatch
+):
+    add = Log.add
+
+    def spoil(self, step, scalars):
+        add(self, step, scalars | ({"loss": scalars["loss"] * np.nan} if step == 7 else {}))
+
+    monkeypatch.setattr(Log, "add", spoil)
+    with pytest.raises(InputError, match=r"loss is nan at step 7; step 4 is kept.*learning-rate"):
+        train(tiny, *parts, tmp_path)
+    assert state_of(tiny, tmp_path).step == 4
+
+
+def test_a_rate_that_is_too_high_is_caught_before_anything_is_saved(tiny, parts, tmp_path):
+    wild = AdamW(learning_rate=1e30, warmup=0.0, clip=None)
+    with pytest.raises(InputError, match="there is no checkpoint yet"):
+        train(dataclasses.replace(tiny, optimiser=wild), *parts, tmp_path)
+
+
+def test_all_devices_are_used_and_predict_alike(tiny, parts, tmp_path):
+    experiment = dataclasses.replace(tiny, batch_size=8, epochs=2, devices=8)
+    train(experiment, *parts, tmp_path / "eight")
+    train(dataclasses.replace(experiment, devices=1), *parts, tmp_path / "one")
+    eight, one = (state_of(experiment, tmp_path / name) for name in ("eight", "one"))
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-2, atol=1e-3),
+        eight.variables,
+        one.variables,
+    )
+
+
+def test_batches_that_the_devices_do_not_divide_are_refused(tiny, parts, tmp_path):
+    with pytest.raises(InputError, match="batch_size is 4, which 8 devices"):
+        train(dataclasses.replace(tiny, devices=8), *parts, tmp_path)
