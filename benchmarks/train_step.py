@@ -5,8 +5,9 @@
 Each round runs a few steps of one, then of the other, so that a machine that is busy or warm slows
 all alike; ratios are taken within a round. All take float32, binary cross-entropy and Adam, with
 the same images already in memory; PyTorch runs with channels first and last, and its faster one
-counts. "Plain Flax" is the same net with `flax.linen.max_pool`, `flax.linen.ConvTranspose` and
-`jax.image.resize` in place of the layers' own spellings; it has no max-unpooling.
+counts. "Plain Flax" is the same net with `flax.linen.max_pool`, `flax.linen.ConvTranspose`,
+`jax.image.resize` and XLA's kernel gradient in place of the layers' own spellings; it has no
+max-unpooling.
 """
 
 import time
@@ -60,6 +61,7 @@ def plain_bilinear(x: jax.Array, *, align_corners: bool = False) -> jax.Array:
 
 
 PLAIN = {
+    "conv_same": layers.conv_same.fun,
     "max_pool": partial(nn.max_pool, window_shape=(2, 2), strides=(2, 2)),
     "upsample_bilinear": plain_bilinear,
     "UpConv": partial(nn.ConvTranspose, kernel_size=(2, 2), strides=(2, 2)),

@@ -18,12 +18,12 @@ experiment = Experiment(
     model=UNet(features=(8, 16, 32, 64, 128)),
     data=Nevi(train=160, val=20, test=60),
     size=(128, 128),
-    epochs=20,
+    epochs=12,
     batch_size=8,
     loss=Loss(cross_entropy=1.0, dice=1.0),
     optimiser=AdamW(learning_rate=3e-3),
     augment=Augment(flip=True, rotate90=True),
-    evaluate_every=4,
+    evaluate_every=3,
     log_every=10,
 )
 

@@ -254,3 +254,34 @@ class TestConvBlock:
         }
         y, _ = block.apply(variables, x, train=True, mutable=["batch_stats"])
         return y, variables["params"]["Conv_0"]
+
+
+@pytest.mark.parametrize(
+    ("shape", "size", "features"),
+    [
+        ((4, 16, 12, 16), 3, 5),
+        ((3, 9, 7, 17), 1, 2),
+        ((2, 80, 70, 16), 3, 4),  # more rows than one product takes
+        ((2, 5, 6, 3), 3, 16),  # too thin: XLA's own
+        ((1, 1, 1, 16), 3, 4),
+    ],
+)
+def test_convolution(shape, size, features):
+    def plain(x, kernel):
+        return jax.lax.conv_general_dilated(
+            x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+
+    kernel = normal((size, size, shape[-1], features), seed=2)
+    assert_same(layers.conv_same, plain, normal(shape), kernel, rtol=1e-4, atol=1e-3)
+
+
+def test_convolution_in_half_precision_has_a_half_precision_gradient_summed_in_float32():
+    x = jnp.asarray(normal((4, 32, 32, 16)), jnp.bfloat16)
+    kernel = jnp.asarray(normal((3, 3, 16, 4), seed=1), jnp.bfloat16)
+    gradient = jax.jit(jax.grad(lambda k: layers.conv_same(x, k).astype(jnp.float32).sum()))(kernel)
+    assert gradient.dtype == jnp.bfloat16
+    exact = jax.jit(jax.grad(lambda k: layers.conv_same(x.astype(jnp.float32), k).sum()))(
+        kernel.astype(jnp.float32)
+    )
+    np.testing.assert_allclose(gradient.astype(jnp.float32), exact, rtol=0.01, atol=0.5)
