@@ -1,7 +1,7 @@
 """A SegNet with pooling indices segments nevi in dermoscopic images: PH², 200 images.
 
     python experiments/ph2_segnet.py --data.raw PATH/TO/PH2Dataset
-    python experiments/ph2_segnet.py --data.split ordered --epochs 80 --workdir runs/ph2_segnet_ordered
+    python experiments/ph2_segnet.py --data.split ordered --epochs 80 --workdir runs/ordered
 
 Protocol: as `ph2_unet.py`; everything but the network is the same.
 """

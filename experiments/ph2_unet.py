@@ -3,9 +3,12 @@
     python experiments/ph2_unet.py --data.raw PATH/TO/PH2Dataset
     python experiments/ph2_unet.py --data.split ordered --epochs 80 --workdir runs/ph2_unet_ordered
 
-Protocol: the lesson's 180 images to train and 20 to test (`--data.split lesson`), no validation part,
-so the last weights are scored; or 80 to train, 20 to validate and 100 to test, as ordered in the
-literature's preparation scripts (`--data.split ordered`). 256×256, trained from scratch.
+Protocol: the lesson's 180 images to train and 20 to test (`--data.split lesson`), no validation
+part, so the last weights are scored; or 80 to train, 20 to validate and 100 to test, as ordered in
+the literature's preparation scripts (`--data.split ordered`). 256×256, trained from scratch.
+
+Score on the lesson's 20 test images, seed 0: Dice 0.920 [0.880, 0.949], IoU 0.860, accuracy 0.941.
+It took 41 minutes on 2 CPU cores that were busy with other work.
 """
 
 from seg_jax import cli
