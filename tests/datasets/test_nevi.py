@@ -117,7 +117,7 @@ def test_source_draws_disjoint_parts_that_only_grow():
 )
 def test_source_names_the_field_that_cannot_be_used(field, value):
     source = dataclasses.replace(Nevi(), **{field: value})
-    with pytest.raises(InputError, match=rf"Nevi\.{field} is {value}"):
+    with pytest.raises(InputError, match=rf"data\.{field} is {value}"):
         source.read("train")
 
 
