@@ -19,8 +19,9 @@ from seg_jax import config, evaluate, input, predict, report, train
 from seg_jax.config import Experiment
 from seg_jax.datasets.source import Part
 from seg_jax.errors import InputError
+from seg_jax.parallel import local_devices
 
-IRRELEVANT = ("workdir", "devices", "log_every")
+IRRELEVANT = ("workdir", "devices", "log_every", "data.raw", "data.data_dir")
 """Fields that may change between a run and its resumption."""
 
 
@@ -97,7 +98,8 @@ def plain_errors() -> Iterator[None]:
 def run_experiment(experiment: Experiment) -> None:
     """Trains, evaluates, predicts and reports, or goes on where that stopped."""
     workdir, data = experiment.folder, experiment.data
-    _claim(workdir, experiment)
+    config.check(experiment, devices=len(local_devices(experiment.devices)))
+    _refuse_another(workdir, experiment)
     if (workdir / "scores.json").exists():
         scores = json.loads((workdir / "scores.json").read_text())
         print(f"{workdir} is finished: {evaluate.in_words(scores)}")
@@ -108,6 +110,9 @@ def run_experiment(experiment: Experiment) -> None:
         input.load(data, part, experiment.size, boundary_weights=boundary)
         for part in ("train", "val")
     )
+    workdir.mkdir(parents=True, exist_ok=True)
+    kept = json.dumps(config.to_json(experiment), indent=2)
+    (workdir / "config.json").write_text(kept + "\n")
     start = time.time()
     train.train(experiment, examples, validation, workdir)
     _write_environment(workdir, seconds=time.time() - start)
@@ -117,27 +122,18 @@ def run_experiment(experiment: Experiment) -> None:
     print(f"report: {path}")
 
 
-def _claim(workdir: Path, experiment: Experiment) -> None:
-    """Makes the workdir this experiment's, or refuses one that is another's."""
+def _refuse_another(workdir: Path, experiment: Experiment) -> None:
+    """Refuses a workdir that is another experiment's."""
     path = workdir / "config.json"
-    now = config.to_json(experiment)
-    if path.exists():
-        before = json.loads(path.read_text())
-        changed = config.differences(_relevant(before), _relevant(now))
-        if changed:
-            raise InputError(
-                f"{workdir} holds a run of another configuration ({'; '.join(changed)}); "
-                "name another --workdir, or delete it"
-            )
+    if not path.exists():
         return
-    config.check(experiment, devices=experiment.devices or jax.local_device_count())
-    workdir.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(now, indent=2) + "\n")
-
-
-def _relevant(values: dict) -> dict:
-    fields = {k: v for k, v in values["fields"].items() if k not in IRRELEVANT}
-    return {"class": values["class"], "fields": fields}
+    found = config.differences(json.loads(path.read_text()), config.to_json(experiment))
+    changed = [f"{k}: {old}, now {new}" for k, (old, new) in found.items() if k not in IRRELEVANT]
+    if changed:
+        raise InputError(
+            f"{workdir} holds a run of another configuration ({'; '.join(changed)}); "
+            "name another --workdir, or delete it"
+        )
 
 
 def _write_environment(workdir: Path, *, seconds: float) -> None:

@@ -152,14 +152,15 @@ def from_json(value: Any, kind: Any = Any) -> Any:
     return value
 
 
-def differences(old: Any, new: Any, name: str = "") -> list[str]:
-    """The fields in which two `to_json` values differ, each as 'name: old, now new'."""
+def differences(old: Any, new: Any, name: str = "") -> dict[str, tuple[Any, Any]]:
+    """The fields in which two `to_json` values differ, by dotted name: old and new."""
     if isinstance(old, dict) and isinstance(new, dict) and old.keys() == new.keys():
         names = {key: f"{name}.{key}" if name else key for key in old}
         if "class" in old:
             names["fields"] = name
-        return [line for key in old for line in differences(old[key], new[key], names[key])]
-    return [] if old == new else [f"{name}: {old}, now {new}"]
+        found = [differences(old[key], new[key], names[key]) for key in old]
+        return {field: values for part in found for field, values in part.items()}
+    return {} if old == new else {name: (old, new)}
 
 
 def _fields(cls: type) -> list[str]:

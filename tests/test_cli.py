@@ -7,7 +7,9 @@ import pytest
 from PIL import Image
 
 from seg_jax import cli
+from seg_jax.datasets import Folder
 from seg_jax.datasets.images import read_mask
+from seg_jax.errors import InputError
 
 
 def seg_jax(monkeypatch, *args):
@@ -81,3 +83,24 @@ def test_evaluate_and_report(finished_run, tmp_path, monkeypatch, capsys):
     assert (finished_run / "report.html").exists()
     with pytest.raises(SystemExit, match="error: "):
         seg_jax(monkeypatch, "report", tmp_path / "nowhere")
+
+
+def test_data_that_cannot_be_read_leaves_no_workdir_behind(tiny, tmp_path):
+    workdir = tmp_path / "run"
+    nowhere = dataclasses.replace(tiny, data=Folder(path=tmp_path / "nowhere"), workdir=workdir)
+    with pytest.raises(InputError, match="nowhere"):
+        cli.run_experiment(nowhere)
+    assert not workdir.exists()
+
+
+def test_how_often_a_line_is_logged_is_no_other_configuration(finished_run, tiny, capsys):
+    path = finished_run / "config.json"
+    before = path.read_text()
+    changed = json.loads(before)
+    changed["fields"]["log_every"] = 77
+    try:
+        path.write_text(json.dumps(changed))
+        cli.run_experiment(dataclasses.replace(tiny, workdir=finished_run))
+    finally:
+        path.write_text(before)
+    assert "is finished" in capsys.readouterr().out

@@ -97,6 +97,6 @@ def test_a_config_of_another_version_is_named(tiny):
 
 def test_differences_name_the_fields(tiny):
     changed = dataclasses.replace(tiny, epochs=9, model=tiny.model.clone(features=(2, 4)))
-    lines = config.differences(config.to_json(tiny), config.to_json(changed))
-    assert lines == ["model.features: [4, 8], now [2, 4]", "epochs: 4, now 9"]
-    assert config.differences(config.to_json(tiny), config.to_json(tiny)) == []
+    found = config.differences(config.to_json(tiny), config.to_json(changed))
+    assert found == {"model.features": ([4, 8], [2, 4]), "epochs": (4, 9)}
+    assert config.differences(config.to_json(tiny), config.to_json(tiny)) == {}
