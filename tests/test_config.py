@@ -79,9 +79,8 @@ def test_what_can_only_fail_later_is_refused_at_once(tiny, changes, message):
 
 
 def test_classes_of_the_script_that_runs_are_refused(tiny):
-    local = dataclasses.make_dataclass(
-        "Local", [], frozen=True, namespace={"__module__": "__main__"}
-    )
+    local = dataclasses.make_dataclass("Local", [], frozen=True)
+    local.__module__ = "__main__"
     with pytest.raises(InputError, match="Local is defined in the script"):
         config.to_json(dataclasses.replace(tiny, optimiser=local()))
 
