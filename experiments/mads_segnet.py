@@ -3,6 +3,8 @@
     python experiments/mads_segnet.py --data.raw PATH/TO/archive.zip
 
 Protocol: as `mads_unet.py`; everything but the network is the same.
+
+Not yet trained to the end, so no score is given here.
 """
 
 import dataclasses

