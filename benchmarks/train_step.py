@@ -61,7 +61,7 @@ def plain_bilinear(x: jax.Array, *, align_corners: bool = False) -> jax.Array:
 
 
 PLAIN = {
-    "conv_same": layers.conv_same.fun,
+    "conv_same": layers.conv_by_xla,
     "max_pool": partial(nn.max_pool, window_shape=(2, 2), strides=(2, 2)),
     "upsample_bilinear": plain_bilinear,
     "UpConv": partial(nn.ConvTranspose, kernel_size=(2, 2), strides=(2, 2)),

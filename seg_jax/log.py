@@ -85,11 +85,6 @@ class Log:
         self._best = max(self._best, line["val_dice"])
         return better
 
-    @property
-    def pending(self) -> bool:
-        """Whether steps wait to be written."""
-        return bool(self._pending)
-
     def close(self) -> None:
         """Flushes TensorBoard."""
         self._tensorboard.close()

@@ -18,7 +18,7 @@ from seg_jax.datasets.images import IMAGE_SUFFIXES, read_image
 from seg_jax.errors import InputError
 from seg_jax.input import resize_image, resize_label
 from seg_jax.overlay import overlay
-from seg_jax.step import Variables, init_state, normalise, probabilities_of
+from seg_jax.step import Variables, init_state, normalise, probabilities_of, to_float
 
 Predict = Callable[[np.ndarray], np.ndarray]
 """Images (B, H, W, C) uint8 at the training size to probabilities (B, H, W, K) float32."""
@@ -62,7 +62,7 @@ def predictor(model: nn.Module, variables: Variables, *, flips: bool) -> Predict
 
     @jax.jit
     def predict(variables: Variables, image: Array) -> Array:
-        image = normalise(image.astype(jnp.float32) / 255.0)
+        image = normalise(to_float(image))
         mirrored = [
             jnp.flip(
                 probabilities_of(model.apply(variables, jnp.flip(image, axes), train=False)), axes

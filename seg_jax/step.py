@@ -58,6 +58,11 @@ def init_state(
     )
 
 
+def to_float(image: Array) -> Array:
+    """Pixels of uint8 to float32 in [0, 1]."""
+    return image.astype(jnp.float32) / 255.0
+
+
 def normalise(image: Array) -> Array:
     """Pixels of [0, 1] to about zero mean and unit variance, as the networks take them."""
     return (image - 0.5) * 4.0
@@ -105,7 +110,7 @@ def make_train_step(
         if axis_name is not None:
             dropout_key = jax.random.fold_in(dropout_key, jax.lax.axis_index(axis_name))
         data = {
-            "image": batch["image"].astype(jnp.float32) / 255.0,
+            "image": to_float(batch["image"]),
             "label": batch["label"].astype(jnp.int32),
             "valid": batch["label"] != VOID,
         } | ({"weight": batch["weight"]} if "weight" in batch else {})
@@ -181,9 +186,7 @@ def make_eval_step(model: nn.Module, loss: Loss, *, classes: int) -> Step:
     """
 
     def eval_step(variables: Variables, batch: Batch, *, axis_name: str | None = None):
-        logits = model.apply(
-            variables, normalise(batch["image"].astype(jnp.float32) / 255.0), train=False
-        )
+        logits = model.apply(variables, normalise(to_float(batch["image"])), train=False)
         label, valid = batch["label"].astype(jnp.int32), batch["label"] != VOID
         counts = metrics.count(labels_of(logits), label, classes=classes, valid=valid)
         value = loss(

@@ -203,21 +203,26 @@ def conv_same(x: Array, kernel: Array) -> Array:
     Returns:
       (B, H, W, F).
     """
+    return conv_by_xla(x, kernel)
+
+
+def conv_by_xla(x: Array, kernel: Array) -> Array:
+    """`conv_same` in the plain spelling, gradients included."""
     return jax.lax.conv_general_dilated(
         x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
 
 
 def _conv_same_forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
-    return conv_same.fun(x, kernel), (x, kernel)
+    return conv_by_xla(x, kernel), (x, kernel)
 
 
 def _conv_same_backward(saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
     x, kernel = saved
-    _, to_x = jax.vjp(lambda x: conv_same.fun(x, kernel), x)
+    _, to_x = jax.vjp(lambda x: conv_by_xla(x, kernel), x)
 
     def by_xla(x: Array, gradient: Array) -> Array:
-        return jax.vjp(lambda kernel: conv_same.fun(x, kernel), kernel)[1](gradient)[0]
+        return jax.vjp(lambda kernel: conv_by_xla(x, kernel), kernel)[1](gradient)[0]
 
     def by_products(x: Array, gradient: Array) -> Array:
         return _kernel_gradient(x, gradient, kernel.shape[0]).astype(kernel.dtype)
