@@ -4,16 +4,15 @@ Badrinarayanan, Kendall, Cipolla: "SegNet: A Deep Convolutional Encoder-Decoder 
 Image Segmentation", TPAMI 2017, https://arxiv.org/abs/1511.00561
 """
 
-from functools import partial
 from typing import Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
 
+from seg_jax.errors import InputError
 from seg_jax.models import layers
 from seg_jax.models.layers import Dtype, Norm
-from seg_jax.models.unet import per_level, upsampling
 
 
 class SegNet(nn.Module):
@@ -45,6 +44,8 @@ class SegNet(nn.Module):
     """Rate of dropout before the first unpooling."""
     dtype: Dtype = "float32"
     """What the net computes in; parameters and logits are float32."""
+    remat: bool = False
+    """Compute each block's inside again in the backward pass: less memory, a third more work."""
 
     @nn.compact
     def __call__(self, x: Array, *, train: bool, axis_name: str | None = None) -> Array:
@@ -57,20 +58,18 @@ class SegNet(nn.Module):
 
         Returns:
           (B, H, W, outputs) float32.
+
+        Raises:
+          InputError: if `convs` or `decoder` hasn't one entry a level, or indices are to unpool a
+            map of other channels than were pooled.
         """
-        convs = per_level(self.convs, len(self.features))
-        block = partial(
-            layers.ConvBlock,
-            norm=self.norm,
-            norm_after_relu=self.norm_after_relu,
-            dtype=self.dtype,
-        )
-        mode = {"train": train, "axis_name": axis_name}
+        convs = layers.per_level("convs", self.convs, len(self.features))
+        block = layers.blocks_of(self, train=train, axis_name=axis_name)
 
         x, crop = layers.pad_to_multiple(x.astype(self.dtype), 2 ** len(self.features))
         indices = []
         for i, features in enumerate(self.features):
-            x = block((features,) * convs[i], name=f"encoder_{i}")(x, **mode)
+            x = block((features,) * convs[i], name=f"encoder_{i}")(x)
             x, places = layers.max_pool_with_indices(x)
             indices.append(places)
         if self.bottom:
@@ -78,11 +77,17 @@ class SegNet(nn.Module):
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
         for i, widths in zip(reversed(range(len(convs))), self._decoder_widths(), strict=True):
             if self.up == "indices":
+                if x.shape[-1] != self.features[i]:
+                    raise InputError(
+                        f"model: unpooling by indices takes back the {self.features[i]} channels "
+                        f"that level {i} pooled, but {x.shape[-1]} arrive there; change "
+                        "--model.bottom or --model.decoder, or set --model.up bilinear"
+                    )
                 x = layers.max_unpool(x, indices[i])
             else:
-                x = upsampling(self.up, x.shape[-1], dtype=self.dtype, name=f"up_{i}")(x)
+                x = layers.upsampling(self.up, x.shape[-1], dtype=self.dtype, name=f"up_{i}")(x)
             if widths:
-                x = block(widths, name=f"decoder_{i}")(x, **mode)
+                x = block(widths, name=f"decoder_{i}")(x)
         x = layers.conv(self.outputs, self.head, dtype=self.dtype, name="head")(x)
         return x[crop].astype(jnp.float32)
 
@@ -92,8 +97,9 @@ class SegNet(nn.Module):
         Mirrored, a level ends with the channels of the level above, and the head is the last
         convolution of the last level.
         """
-        convs = per_level(self.convs, len(self.features))
+        convs = layers.per_level("convs", self.convs, len(self.features))
         last = self.decoder or (*self.features[-2::-1], 0)
+        last = layers.per_level("decoder", last, len(self.features))
         levels = reversed(range(len(self.features)))
         mirrored = self.decoder is None
         return [

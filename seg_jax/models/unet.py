@@ -4,8 +4,6 @@ Ronneberger, Fischer, Brox: "U-Net: Convolutional Networks for Biomedical Image 
 MICCAI 2015, https://arxiv.org/abs/1505.04597
 """
 
-from collections.abc import Callable
-from functools import partial
 from typing import Literal
 
 import flax.linen as nn
@@ -43,6 +41,8 @@ class UNet(nn.Module):
     """Rate of dropout at the end of the contracting path: last encoder block and bottom."""
     dtype: Dtype = "float32"
     """What the net computes in; parameters and logits are float32."""
+    remat: bool = False
+    """Compute each block's inside again in the backward pass: less memory, a third more work."""
 
     @nn.compact
     def __call__(self, x: Array, *, train: bool, axis_name: str | None = None) -> Array:
@@ -55,23 +55,21 @@ class UNet(nn.Module):
 
         Returns:
           (B, H, W, outputs) float32.
+
+        Raises:
+          InputError: if `convs` or `decoder` hasn't one entry a level.
         """
         *levels, bottom = self.features
-        *level_convs, bottom_convs = per_level(self.convs, len(self.features))
+        *level_convs, bottom_convs = layers.per_level("convs", self.convs, len(self.features))
         decoder = levels[::-1] if self.decoder is None else self.decoder
-        block = partial(
-            layers.ConvBlock,
-            norm=self.norm,
-            norm_after_relu=self.norm_after_relu,
-            dtype=self.dtype,
-        )
-        mode = {"train": train, "axis_name": axis_name}
+        decoder = layers.per_level("decoder", decoder, len(levels))
+        block = layers.blocks_of(self, train=train, axis_name=axis_name)
         drop = nn.Dropout(self.dropout, deterministic=not train)
 
         x, crop = layers.pad_to_multiple(x.astype(self.dtype), 2 ** len(levels))
         skips = []
         for i, (features, convs) in enumerate(zip(levels, level_convs, strict=True)):
-            x = block((features,) * convs, name=f"encoder_{i}")(x, **mode)
+            x = block((features,) * convs, name=f"encoder_{i}")(x)
             if i == len(levels) - 1:
                 x = drop(x)
             skips.append(x)
@@ -79,13 +77,13 @@ class UNet(nn.Module):
         if self.plain_bottom:
             x = layers.conv(bottom, 3, dtype=self.dtype, name="bottom")(x)
         else:
-            x = block((bottom,) * bottom_convs, name="bottom")(x, **mode)
+            x = block((bottom,) * bottom_convs, name="bottom")(x)
         x = drop(x)
         for i, features in zip(reversed(range(len(levels))), decoder, strict=True):
-            up = upsampling(self.up, levels[i], dtype=self.dtype, name=f"up_{i}")
+            up = layers.upsampling(self.up, levels[i], dtype=self.dtype, name=f"up_{i}")
             x = jnp.concatenate([skips[i], up(x)], axis=-1)
             if features:
-                x = block((features,) * level_convs[i], name=f"decoder_{i}")(x, **mode)
+                x = block((features,) * level_convs[i], name=f"decoder_{i}")(x)
         x = layers.conv(self.outputs, 1, dtype=self.dtype, name="head")(x)
         return x[crop].astype(jnp.float32)
 
@@ -121,19 +119,3 @@ def original_unet(**changes) -> UNet:
     """
     paper = UNet(features=(64, 128, 256, 512, 1024), norm="none", dropout=0.5)
     return paper.clone(**changes)
-
-
-def per_level(value: int | tuple[int, ...], levels: int) -> tuple[int, ...]:
-    """One entry a level, from one number for all or a tuple that already is."""
-    return (value,) * levels if isinstance(value, int) else value
-
-
-def upsampling(kind: str, features: int, *, dtype: Dtype, name: str) -> Callable[[Array], Array]:
-    """Doubles height and width; an up-convolution has `features` channels, the rest keep theirs."""
-    if kind == "transposed":
-        return layers.UpConv(features, dtype=dtype, name=name)
-    return {
-        "bilinear": layers.upsample_bilinear,
-        "bilinear_aligned": partial(layers.upsample_bilinear, align_corners=True),
-        "nearest": layers.upsample_nearest,
-    }[kind]

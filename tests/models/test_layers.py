@@ -69,6 +69,16 @@ class TestMaxPool:
         gradient = jax.jit(jax.grad(lambda x: layers.max_pool(x).sum()))(np.zeros((1, 2, 4, 1)))
         np.testing.assert_array_equal(gradient[0, ..., 0], [[1, 0, 1, 0], [0, 0, 0, 0]])
 
+    @pytest.mark.parametrize("place", range(4))
+    def test_a_nan_is_never_lost(self, place):
+        x = np.arange(4, dtype=np.float32)
+        x[place] = np.nan
+        x = x.reshape(1, 2, 2, 1)
+        assert np.isnan(layers.max_pool(x)).all()
+        pooled, indices = layers.max_pool_with_indices(x)
+        assert np.isnan(pooled).all()
+        assert indices.item() == place
+
     def test_odd_size_is_refused(self):
         with pytest.raises(TypeError, match="reshape"):
             layers.max_pool(jnp.zeros((1, 3, 4, 1)))
@@ -212,10 +222,10 @@ class TestPadToMultiple:
 class TestConvBlock:
     def test_bias_only_where_no_normalisation_takes_it_away(self):
         def names(**fields):
-            block = layers.ConvBlock((4, 6), **fields)
-            params = jax.eval_shape(
-                lambda: block.init(jax.random.key(0), jnp.zeros((1, 4, 4, 3)), train=False)
-            )["params"]
+            block = layers.ConvBlock((4, 6), train=False, **fields)
+            params = jax.eval_shape(lambda: block.init(jax.random.key(0), jnp.zeros((1, 4, 4, 3))))[
+                "params"
+            ]
             return set(params["Conv_0"])
 
         assert names(norm="batch") == names(norm="group") == {"kernel"}
@@ -223,7 +233,7 @@ class TestConvBlock:
 
     @pytest.mark.parametrize("after", [False, True])
     def test_order_of_normalisation_and_activation(self, after):
-        block = layers.ConvBlock((8,), norm_after_relu=after)
+        block = layers.ConvBlock((8,), train=True, norm_after_relu=after)
         y, _ = self.run(block, normal((2, 8, 8, 3)))
         if after:
             np.testing.assert_allclose(np.mean(y, (0, 1, 2)), 0, atol=1e-5)
@@ -233,7 +243,7 @@ class TestConvBlock:
     @pytest.mark.parametrize(("features", "groups"), [(16, 8), (12, 4), (3, 1)])
     def test_group_norm_takes_as_many_groups_as_divide(self, features, groups):
         x = normal((2, 8, 8, 3))
-        y, kernel = self.run(layers.ConvBlock((features,), norm="group"), x)
+        y, kernel = self.run(layers.ConvBlock((features,), train=True, norm="group"), x)
         z = np.asarray(nn.Conv(features, (3, 3), use_bias=False).apply({"params": kernel}, x))
         z = z.reshape(2, 8, 8, groups, features // groups)
         variance = z.var((1, 2, 4), keepdims=True)
@@ -242,17 +252,16 @@ class TestConvBlock:
 
     @staticmethod
     def run(block, x):
-        """The output in train mode and the convolution's parameters, from random kernels."""
-        init = partial(block.init, train=True)
+        """The output and the convolution's parameters, from random kernels."""
         variables = jax.tree_util.tree_map_with_path(
             lambda path, leaf: normal(leaf.shape) if "kernel" in str(path) else np.ones(leaf.shape),
-            jax.eval_shape(init, jax.random.key(0), x),
+            jax.eval_shape(block.init, jax.random.key(0), x),
         )
         variables["params"] = {
             name: leaves if name.startswith("Conv") else leaves | {"bias": 0 * leaves["bias"]}
             for name, leaves in variables["params"].items()
         }
-        y, _ = block.apply(variables, x, train=True, mutable=["batch_stats"])
+        y, _ = block.apply(variables, x, mutable=["batch_stats"])
         return y, variables["params"]["Conv_0"]
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
+from seg_jax.errors import InputError
 from seg_jax.models import (
     SegNet,
     UNet,
@@ -209,6 +210,23 @@ def test_jit_equals_eager(net):
 
 
 @pytest.mark.parametrize("net", [UNET, SEGNET], ids=["unet", "segnet"])
+def test_rematerialisation_changes_memory_not_numbers(net):
+    again = net.clone(remat=True)
+    jax.tree.map(
+        partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6), trained(net), trained(again)
+    )
+
+    def loss(net, x):
+        logits, _ = net.apply(variables_of(net), x, train=True, mutable=["batch_stats"])
+        return logits.sum()
+
+    x = images(2, *SIZE, 3)
+    for either, expected in ((net, False), (again, True)):
+        program = str(jax.make_jaxpr(jax.grad(partial(loss, either)))(x))
+        assert ("checkpoint[" in program or "remat" in program) == expected
+
+
+@pytest.mark.parametrize("net", [UNET, SEGNET], ids=["unet", "segnet"])
 def test_devices_share_their_batch_statistics(net):
     x, variables = images(4, *SIZE, 3), variables_of(net)
 
@@ -239,6 +257,21 @@ def test_constructors_take_changes_and_refuse_what_they_do_not_know(make):
     assert make(outputs=4, dtype="bfloat16") == make().clone(outputs=4, dtype="bfloat16")
     with pytest.raises(TypeError, match="widths"):
         make(widths=3)
+
+
+@pytest.mark.parametrize(
+    ("net", "error"),
+    [
+        (UNET.clone(convs=(1, 2, 3)), r"model\.convs has 3 entries for 2 levels"),
+        (UNET.clone(decoder=(8, 8)), r"model\.decoder has 2 entries for 1 levels"),
+        (SEGNET.clone(decoder=(8,)), r"model\.decoder has 1 entries for 2 levels"),
+        (SEGNET.clone(bottom=4), "16 channels that level 1 pooled, but 4 arrive.*--model.bottom"),
+        (SEGNET.clone(decoder=(4, 0)), "8 channels that level 0 pooled, but 4 arrive"),
+    ],
+)
+def test_a_net_that_does_not_fit_together_says_where(net, error):
+    with pytest.raises(InputError, match=error):
+        parameters(net)
 
 
 def parameters(net, channels=3):
