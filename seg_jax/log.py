@@ -6,9 +6,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import jax
 from tensorboardX import SummaryWriter
+
+from seg_jax.files import write_whole
 
 
 class NotFinite(ArithmeticError):
@@ -20,18 +23,33 @@ class Log:
 
     The loss and gradient norm of a line are means over the steps since the last one;
     `images_per_second` and `data_wait` (the share of the time spent waiting for batches) too.
+    `seconds` counts from the run's start, without the time between a stop and its resumption.
     """
 
-    def __init__(self, workdir: Path, *, batch_size: int, examples: int, resume_at: int):
-        """Opens the log; lines of steps after `resume_at` are dropped, they will come again."""
+    def __init__(
+        self, workdir: Path, *, batch_size: int, examples: int, resume_at: int, writes: bool = True
+    ):
+        """Opens the log; lines of steps after `resume_at` are dropped, they will come again.
+
+        Args:
+          workdir: where metrics.jsonl and tensorboard/ are.
+          batch_size: images a step.
+          examples: images an epoch.
+          resume_at: steps done.
+          writes: whether lines go to the disk; of several hosts, the first one's do.
+        """
         self._path = workdir / "metrics.jsonl"
-        lines = [line for line in read_metrics(self._path) if line["step"] <= resume_at]
-        self._path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-        self._best = max((line["val_dice"] for line in lines if "val_dice" in line), default=-1.0)
-        self._tensorboard = SummaryWriter(workdir / "tensorboard", purge_step=resume_at + 1)
         self._batch_size, self._examples = batch_size, examples
-        self._pending: list[tuple[int, dict[str, jax.Array]]] = []
         self._waited, self._since = 0.0, time.perf_counter()
+        lines = [line for line in read_metrics(self._path) if line["step"] <= resume_at]
+        self._best = max((line["val_dice"] for line in lines if "val_dice" in line), default=-1.0)
+        self._start = self._since - (lines[-1]["seconds"] if lines else 0.0)
+        suspended = lines.pop() if lines and "pending" in lines[-1] else {"pending": []}
+        self._pending: list[tuple[int, dict[str, Any]]] = suspended["pending"]
+        self._tensorboard = None
+        if writes:
+            write_whole(self._path, "".join(json.dumps(line) + "\n" for line in lines))
+            self._tensorboard = SummaryWriter(workdir / "tensorboard", purge_step=resume_at + 1)
 
     @contextmanager
     def waiting_for_data(self) -> Iterator[None]:
@@ -60,15 +78,10 @@ class Log:
         Raises:
           NotFinite: naming the first step whose loss or gradient isn't finite.
         """
-        steps = [(step, jax.device_get(scalars)) for step, scalars in self._pending]
+        steps = self._fetch()
         seconds = max(time.perf_counter() - self._since, 1e-9)
-        for step, scalars in steps:
-            for name, value in scalars.items():
-                if not math.isfinite(value):
-                    raise NotFinite(f"{name} is {value} at step {step}")
         line = {
-            name: sum(float(scalars[name]) for _, scalars in steps) / len(steps)
-            for name in steps[0][1]
+            name: sum(scalars[name] for _, scalars in steps) / len(steps) for name in steps[0][1]
         } | {
             **more,
             "images_per_second": len(steps) * self._batch_size / seconds,
@@ -77,6 +90,15 @@ class Log:
         self._pending = []
         self._waited, self._since = 0.0, time.perf_counter()
         return self._append(steps[-1][0], line)
+
+    def suspend(self) -> None:
+        """Keeps what no line holds yet, so that a resumed run writes the lines of an unbroken one.
+
+        Raises:
+          NotFinite: as in `write`.
+        """
+        if steps := self._fetch():
+            self._append(steps[-1][0], {"pending": steps})
 
     def write_scores(self, step: int, scores: dict[str, float]) -> bool:
         """Writes a line of validation scores; whether its Dice is the best so far."""
@@ -87,18 +109,35 @@ class Log:
 
     def close(self) -> None:
         """Flushes TensorBoard."""
-        self._tensorboard.close()
+        if self._tensorboard is not None:
+            self._tensorboard.close()
 
-    def _append(self, step: int, values: dict[str, float]) -> dict[str, float]:
-        line = {"step": step, "epoch": round(step * self._batch_size / self._examples, 3), **values}
-        with self._path.open("a") as file:
-            file.write(json.dumps(line) + "\n")
-        for name, value in values.items():
-            self._tensorboard.add_scalar(name, value, step)
+    def _fetch(self) -> list[tuple[int, dict[str, float]]]:
+        """The pending steps with their scalars on the host."""
+        steps = [
+            (step, {name: float(value) for name, value in jax.device_get(scalars).items()})
+            for step, scalars in self._pending
+        ]
+        for step, scalars in steps:
+            for name, value in scalars.items():
+                if not math.isfinite(value):
+                    raise NotFinite(f"{name} is {value} at step {step}")
+        return steps
+
+    def _append(self, step: int, values: dict[str, Any]) -> dict[str, Any]:
+        epoch = round(step * self._batch_size / self._examples, 3)
+        seconds = round(time.perf_counter() - self._start, 1)
+        line = {"step": step, "epoch": epoch, **values, "seconds": seconds}
+        if self._tensorboard is not None:
+            with self._path.open("a") as file:
+                file.write(json.dumps(line) + "\n")
+            for name, value in values.items():
+                if name != "pending":
+                    self._tensorboard.add_scalar(name, value, step)
         return line
 
 
-def read_metrics(path: Path) -> list[dict[str, float]]:
+def read_metrics(path: Path) -> list[dict[str, Any]]:
     """The lines of a metrics.jsonl; one that a kill cut short is left out."""
     lines = []
     for text in path.read_text().splitlines() if path.exists() else ():

@@ -49,3 +49,44 @@ def test_resuming_drops_later_and_torn_lines_and_remembers_the_best(tmp_path):
     assert log.write_scores(6, {"dice": 0.6})
     log.close()
     assert all(json.loads(line) for line in path.read_text().splitlines())
+
+
+def test_a_suspended_log_goes_on_as_if_it_had_not_been(tmp_path):
+    def write(folder, stop):
+        folder.mkdir()
+        log = open_log(folder)
+        for step in range(1, 7):
+            log.add(step, {"loss": jnp.float32(1 / step)})
+            if step == 3:
+                log.write()
+            if step == stop:
+                log.suspend()
+                log.close()
+                last = read_metrics(folder / "metrics.jsonl")[-1]
+                assert ("pending" in last) == (stop != 3)  # after a line nothing is left over
+                log = open_log(folder, resume_at=step)
+        log.write()
+        log.close()
+        return [(line["step"], line["loss"]) for line in read_metrics(folder / "metrics.jsonl")]
+
+    whole = write(tmp_path / "whole", None)
+    assert len(whole) == 2
+    for stop in (2, 3, 5):
+        assert write(tmp_path / str(stop), stop) == whole
+
+
+def test_what_is_suspended_must_be_finite(tmp_path):
+    log = open_log(tmp_path)
+    log.add(1, {"loss": jnp.float32(jnp.nan)})
+    with pytest.raises(NotFinite, match="loss is nan at step 1"):
+        log.suspend()
+    log.close()
+
+
+def test_a_host_that_does_not_write_leaves_no_trace(tmp_path):
+    log = Log(tmp_path, batch_size=4, examples=8, resume_at=0, writes=False)
+    log.add(1, {"loss": jnp.float32(1)})
+    assert log.write()["loss"] == 1
+    assert log.write_scores(1, {"dice": 0.5})
+    log.close()
+    assert not list(tmp_path.iterdir())
