@@ -1,6 +1,7 @@
 """The command line: `seg-jax predict | evaluate | report`, and what an experiment file runs."""
 
 import contextlib
+import errno
 import json
 import os
 import platform
@@ -14,25 +15,32 @@ from pathlib import Path
 
 import jax
 import tyro
+from jax.sharding import Mesh
 
-from seg_jax import config, evaluate, input, predict, report, train
+from seg_jax import config, evaluate, input, parallel, predict, report, train
 from seg_jax.config import Experiment
 from seg_jax.datasets.source import Part
 from seg_jax.errors import InputError
-from seg_jax.parallel import local_devices
+from seg_jax.files import write_whole
+from seg_jax.log import read_metrics
 
-IRRELEVANT = ("workdir", "devices", "log_every", "data.raw", "data.data_dir")
-"""Fields that may change between a run and its resumption."""
+IRRELEVANT = ("workdir", "parallel", "log_every", "data.raw", "data.data_dir")
+"""Fields that may change between a run and its resumption, with what is in them."""
+
+PREEMPTED = 75
+"""Exit code of a run that saved and stopped at SIGTERM: to be started again (EX_TEMPFAIL)."""
 
 
 def run(default: Experiment) -> None:
     """Runs an experiment file: reads its flags, trains, evaluates, predicts and reports.
 
-    A run that was stopped goes on from its newest checkpoint; a finished one says so.
+    A run that was stopped goes on from its newest checkpoint; a finished one says so. Several hosts
+    run the same command.
     """
     with plain_errors():
         description = sys.modules["__main__"].__doc__
         experiment = tyro.cli(Experiment, default=default, description=description)
+        parallel.connect(experiment.parallel)
         run_experiment(experiment)
 
 
@@ -93,33 +101,65 @@ def plain_errors() -> Iterator[None]:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit("interrupted; the same command goes on from the newest checkpoint")
+    except train.Preempted as stop:
+        print(f"{stop}; the same command goes on", file=sys.stderr)
+        sys.exit(PREEMPTED)
+    except jax.errors.JaxRuntimeError as error:
+        if jax.process_count() > 1:
+            error.add_note(
+                f"If another host died, JAX names it below within {parallel.HEARTBEAT_SECONDS} s. "
+                "Started on all hosts again, the same command goes on from the newest checkpoint."
+            )
+        raise
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        sys.exit(f"error: {error}; free some space, and the same command goes on")
 
 
 def run_experiment(experiment: Experiment) -> None:
-    """Trains, evaluates, predicts and reports, or goes on where that stopped."""
+    """Trains, evaluates, predicts and reports, or goes on where that stopped.
+
+    Several hosts train together; then the first one does the rest.
+    """
     workdir, data = experiment.folder, experiment.data
-    config.check(experiment, devices=len(local_devices(experiment.devices)))
+    mesh = parallel.make_mesh(experiment.parallel)
+    config.check(experiment, devices=mesh.size, space=parallel.space_of(mesh))
     _refuse_another(workdir, experiment)
     if (workdir / "scores.json").exists():
         scores = json.loads((workdir / "scores.json").read_text())
         print(f"{workdir} is finished: {evaluate.in_words(scores)}")
-        print(f"report: {workdir / 'report.html'}")
+        print(f"report: {report.write_report(workdir)}")
         return
     boundary = experiment.loss.boundary > 0
     examples, validation = (
         input.load(data, part, experiment.size, boundary_weights=boundary)
         for part in ("train", "val")
     )
-    workdir.mkdir(parents=True, exist_ok=True)
-    kept = json.dumps(config.to_json(experiment), indent=2)
-    (workdir / "config.json").write_text(kept + "\n")
-    start = time.time()
-    train.train(experiment, examples, validation, workdir)
-    _write_environment(workdir, seconds=time.time() - start)
-    scores = evaluate.evaluate(workdir)
-    path = report.write_report(workdir)
-    print(f"test: {evaluate.in_words(scores)} on {scores['n']} images")
-    print(f"report: {path}")
+    first = parallel.is_first_host()
+    kept = json.dumps(config.to_json(experiment), indent=2) + "\n"
+    if first:
+        workdir.mkdir(parents=True, exist_ok=True)
+        write_whole(workdir / "config.json", kept)
+    parallel.wait_for_all_hosts("workdir")
+    _require_shared(workdir)
+    train.train(experiment, examples, validation, workdir, mesh)
+    if first:
+        _write_environment(workdir, mesh)
+        scores = evaluate.evaluate(workdir)
+        path = report.write_report(workdir)
+        print(f"test: {evaluate.in_words(scores)} on {scores['n']} images")
+        print(f"report: {path}")
+    parallel.wait_for_all_hosts("scores")
+
+
+def _require_shared(workdir: Path) -> None:
+    """Refuses a workdir that the first host created where this one can't see it."""
+    if not (workdir / "config.json").exists():
+        raise InputError(
+            f"host {jax.process_index()} doesn't see {workdir / 'config.json'}, which the first "
+            "host wrote; name a --workdir on storage that all hosts share"
+        )
 
 
 def _refuse_another(workdir: Path, experiment: Experiment) -> None:
@@ -128,7 +168,11 @@ def _refuse_another(workdir: Path, experiment: Experiment) -> None:
     if not path.exists():
         return
     found = config.differences(json.loads(path.read_text()), config.to_json(experiment))
-    changed = [f"{k}: {old}, now {new}" for k, (old, new) in found.items() if k not in IRRELEVANT]
+    changed = [
+        f"{name}: {old}, now {new}"
+        for name, (old, new) in found.items()
+        if not any(name == free or name.startswith(f"{free}.") for free in IRRELEVANT)
+    ]
     if changed:
         raise InputError(
             f"{workdir} holds a run of another configuration ({'; '.join(changed)}); "
@@ -136,18 +180,20 @@ def _refuse_another(workdir: Path, experiment: Experiment) -> None:
         )
 
 
-def _write_environment(workdir: Path, *, seconds: float) -> None:
+def _write_environment(workdir: Path, mesh: Mesh) -> None:
     commit = subprocess.run(
         ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False
     )
-    devices = jax.local_devices()
+    hosts = jax.process_count()
     environment = {
         "command": shlex.join(["python", *sys.argv]),
-        "seconds": round(seconds, 1),
+        "seconds": read_metrics(workdir / "metrics.jsonl")[-1]["seconds"],
         "finished": time.strftime("%Y-%m-%d %H:%M:%S"),
         "git commit": commit.stdout.strip() or None,
-        "device": f"{len(devices)} × {devices[0].device_kind}",
+        "devices": f"{mesh.size} × {mesh.devices.flat[0].device_kind}"
+        + (f" of {hosts} hosts" if hosts > 1 else ""),
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
         "python": platform.python_version(),
     } | {name: version(name) for name in ("seg_jax", "jax", "flax", "optax", "orbax-checkpoint")}
-    (workdir / "environment.json").write_text(json.dumps(environment, indent=2) + "\n")
+    text = json.dumps(environment, indent=2, ensure_ascii=False) + "\n"
+    write_whole(workdir / "environment.json", text)

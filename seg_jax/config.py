@@ -19,6 +19,7 @@ from seg_jax.augment import Augment
 from seg_jax.errors import InputError
 from seg_jax.losses import Loss
 from seg_jax.optimiser import AdamW
+from seg_jax.parallel import Parallel
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Experiment:
     epochs: float = 30.0
     """How often every training image is seen."""
     batch_size: int = 16
-    """Images an update, over all devices."""
+    """Images an update, over all devices of all hosts."""
     accumulate: int = 1
     """Parts in which a batch is run one after another, where it doesn't fit at once."""
     loss: Loss = field(default_factory=Loss)
@@ -57,8 +58,8 @@ class Experiment:
     """Epochs between evaluations on the validation part, each followed by a checkpoint."""
     log_every: int = 10
     """Steps between log lines."""
-    devices: int | None = None
-    """Local devices to use; all if not given."""
+    parallel: Parallel = field(default_factory=Parallel)
+    """Where it computes."""
 
     @property
     def folder(self) -> Path:
@@ -66,8 +67,13 @@ class Experiment:
         return self.workdir or Path("runs") / self.name
 
 
-def check(experiment: Experiment, *, devices: int) -> None:
+def check(experiment: Experiment, *, devices: int, space: int = 1) -> None:
     """Refuses an experiment that could only fail later, or silently do something else.
+
+    Args:
+      experiment: what is to be run.
+      devices: how many it is to run on.
+      space: how many of them share an image.
 
     Raises:
       InputError: naming the field and the mend.
@@ -93,12 +99,20 @@ def check(experiment: Experiment, *, devices: int) -> None:
         raise InputError(f"size is {experiment.size}; height and width must be above 0")
     if not 0 <= experiment.average < 1:
         raise InputError(f"average is {experiment.average}; it must be at least 0 and below 1")
-    parts = devices * experiment.accumulate
+    if experiment.size[0] % space:
+        raise InputError(
+            f"size is {experiment.size}, whose {experiment.size[0]} rows don't split over "
+            f"{space} devices; set --size {-(-experiment.size[0] // space) * space} "
+            f"{experiment.size[1]}, or another --parallel.space"
+        )
+    shares = devices // space
+    parts = shares * experiment.accumulate
     if experiment.batch_size % parts:
         fitting = max(1, round(experiment.batch_size / parts)) * parts
         raise InputError(
-            f"batch_size is {experiment.batch_size}, which {devices} devices × "
-            f"{experiment.accumulate} parts don't divide; set --batch-size {fitting}"
+            f"batch_size is {experiment.batch_size}, which {shares} device{'s' * (shares > 1)} × "
+            f"{experiment.accumulate} part{'s' * (experiment.accumulate > 1)} don't divide; "
+            f"set --batch-size {fitting}"
         )
 
 

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from seg_jax import metrics
 from seg_jax.datasets.source import VOID, Example, Part
+from seg_jax.files import write_whole
 from seg_jax.input import Examples, evaluation_batches, resize_image, resize_label
 from seg_jax.metrics import Counts
 from seg_jax.predict import (
@@ -42,11 +43,24 @@ DISTANCES = {"hd95": metrics.hd95, "assd": metrics.assd}
 
 
 def validate(
-    eval_step: Step, variables: Variables, examples: Examples, *, batch_size: int
+    eval_step: Step,
+    variables: Variables,
+    examples: Examples,
+    *,
+    batch_size: int,
+    rows: slice = slice(None),
 ) -> dict[str, float]:
-    """Loss, and means of the per-image scores at the training size."""
+    """Loss, and means of the per-image scores at the training size, each image counted once.
+
+    Args:
+      eval_step: gives the counts of a whole batch from this host's rows of it.
+      variables: of the model.
+      examples: what is scored.
+      batch_size: of the whole batch.
+      rows: this host's rows of each batch.
+    """
     counts, losses = [], []
-    for real, batch in evaluation_batches(examples, batch_size=batch_size):
+    for real, batch in evaluation_batches(examples, batch_size=batch_size, rows=rows):
         batch_counts, loss = eval_step(variables, batch)
         counts.append(jax.tree.map(lambda x, real=real: np.asarray(x)[:real], batch_counts))
         losses += [float(loss)] * real
@@ -101,7 +115,7 @@ def evaluate(workdir: Path, part: Part = "test") -> dict:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-    (workdir / "scores.json").write_text(json.dumps(scores, indent=2) + "\n")
+    write_whole(workdir / "scores.json", json.dumps(scores, indent=2) + "\n")
     return scores
 
 

@@ -85,20 +85,20 @@ def training_steps(examples: int, *, epochs: float, batch_size: int) -> int:
 
 
 def training_batch(
-    examples: Examples, step: int, *, batch_size: int, seed: int
+    examples: Examples, step: int, *, batch_size: int, seed: int, rows: slice = slice(None)
 ) -> dict[str, np.ndarray]:
-    """The batch of a step.
+    """The batch of a step, or only some rows of it.
 
     The epochs' permutations follow one another without a gap: step s takes the places s·B to
     (s+1)·B − 1 of that sequence. So every batch is full, no example is left out at an epoch's
-    end, and a batch may be larger than the data set.
+    end, and a batch may be larger than the data set. Several hosts each take their own rows.
 
     Returns:
       `image`, `label` (and `weight`), and `epoch` and `index` (B,) int32: which visit of which
       example each row is.
     """
     n = len(examples)
-    places = np.arange(step * batch_size, (step + 1) * batch_size)
+    places = step * batch_size + np.arange(batch_size)[rows]
     epochs = places // n
     order = {e: np.random.default_rng([seed, e]).permutation(n) for e in np.unique(epochs)}
     rows = np.array([order[e][p % n] for e, p in zip(epochs, places, strict=True)])
@@ -109,17 +109,15 @@ def training_batch(
 
 
 def evaluation_batches(
-    examples: Examples, *, batch_size: int
+    examples: Examples, *, batch_size: int, rows: slice = slice(None)
 ) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
-    """Every example once, in order, with the number of real rows of each batch.
+    """Every example once, in order, with how many there are in each batch.
 
     The last batch is filled up with rows whose label is `VOID` throughout, so all are compiled
-    for one shape and the filling counts nowhere.
+    for one shape and the filling counts nowhere. With `rows`, only those rows of each batch.
     """
     for start in range(0, len(examples), batch_size):
-        places = np.arange(start, start + batch_size)
+        places = start + np.arange(batch_size)[rows]
         batch = examples.arrays(np.minimum(places, len(examples) - 1))
-        filling = places >= len(examples)
-        if filling.any():
-            batch["label"][filling] = VOID
-        yield int((~filling).sum()), batch
+        batch["label"][places >= len(examples)] = VOID
+        yield min(batch_size, len(examples) - start), batch

@@ -1,73 +1,236 @@
-"""Puts a step onto devices: `jit` on one, `pmap` over several.
+"""Puts a step onto devices: `jit` on one, `pmap` over many, `jit` over a mesh; one host or several.
 
-The step itself is written once, in `step.py`; here its state is replicated and its batch split.
+The step itself is written once, in `step.py`. Here its state is replicated and its batch split:
+each host hands in its own rows of a batch, each device sees its share of them, and the results are
+the whole batch's, the same on every device and host.
 """
 
-from collections.abc import Sequence
+import contextlib
+import importlib.util
+import os
+import signal
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
+from typing import TypeVar
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from seg_jax.errors import InputError
 from seg_jax.step import Batch, Step
 
-AXIS = "devices"
+Tree = TypeVar("Tree")
+
+DEVICES = "devices"
+"""The axis that pmap maps over."""
+
+HEARTBEAT_SECONDS = 30
+"""After this long without a sign of life a host counts as dead, and the others stop."""
 
 
-def local_devices(count: int | None = None) -> list[jax.Device]:
-    """The first `count` local devices, or all of them.
+@dataclass(frozen=True)
+class Parallel:
+    """Where a run computes: nothing here changes its numbers beyond rounding.
+
+    One device runs under `jit`; several, of one host or many, under `pmap`; with `mesh`, or where
+    `space` is above 1, under `jit` over a mesh of data × space.
+    """
+
+    devices: int | None = None
+    """Devices of each host to use; all if not given."""
+    mesh: bool = False
+    """Use jit over a mesh in place of pmap."""
+    space: int = 1
+    """Devices of a host that share each image, row by row, where one can't hold it."""
+    coordinator: str | None = None
+    """HOST:PORT of the first host; only where hosts don't find each other (TPU, Slurm)."""
+    hosts: int | None = None
+    """How many hosts there are, with a coordinator."""
+    host: int | None = None
+    """This host's number, from 0, with a coordinator."""
+
+
+def connect(parallel: Parallel) -> None:
+    """Joins the other hosts, if there are any; to be called before anything else of JAX.
+
+    Hosts of a TPU pod, of a Slurm job and of Open MPI find each other by themselves.
 
     Raises:
-      InputError: if there are fewer.
+      InputError: if only a part of coordinator, hosts and host is given.
     """
-    devices = jax.local_devices()
-    if count is not None and not 1 <= count <= len(devices):
+    named = (parallel.coordinator, parallel.hosts, parallel.host)
+    limits = {"heartbeat_timeout_seconds": HEARTBEAT_SECONDS}
+    if all(value is not None for value in named):
+        if not 0 <= parallel.host < parallel.hosts:
+            raise InputError(
+                f"parallel.host is {parallel.host}, but there are {parallel.hosts} hosts; "
+                f"number them from 0 to {parallel.hosts - 1}"
+            )
+        jax.distributed.initialize(*named, **limits)
+    elif any(value is not None for value in named):
         raise InputError(
-            f"devices is {count}, but this machine has {len(devices)} ({devices[0].platform}); "
-            f"set --devices to 1 to {len(devices)}, or leave it out to use all"
+            "several hosts need all of --parallel.coordinator HOST:PORT, --parallel.hosts N and "
+            "--parallel.host I (from 0)"
         )
-    return devices[:count]
+    elif _in_a_cluster():
+        jax.distributed.initialize(**limits)
 
 
-def on_devices(
-    step: Step, devices: Sequence[jax.Device], *, donate: bool = False, split_out: bool = False
-) -> Step:
-    """Compiles `step(state, batch, axis_name=…)` for these devices.
+def _in_a_cluster() -> bool:
+    """Whether JAX can find the other hosts by itself: a step of Slurm or Open MPI, or a TPU."""
+    if any(int(os.environ.get(n, 1)) > 1 for n in ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")):
+        return True
+    devices = [*Path("/dev").glob("accel*"), *Path("/dev").glob("vfio/*")]
+    return bool(devices) and importlib.util.find_spec("libtpu") is not None
+
+
+def is_first_host() -> bool:
+    """Whether this host is the one that writes logs and reports."""
+    return jax.process_index() == 0
+
+
+def own_rows(batch_size: int) -> slice:
+    """The rows of a batch that this host hands in."""
+    share = batch_size // jax.process_count()
+    return slice(jax.process_index() * share, (jax.process_index() + 1) * share)
+
+
+def wait_for_all_hosts(name: str) -> None:
+    """Returns once every host has come here; `name` says where."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(name)
+
+
+def make_mesh(parallel: Parallel) -> Mesh:
+    """The devices that a run computes on, in the shape in which it uses them.
+
+    Returns:
+      A mesh of the axes data and space, or of the one axis that pmap maps over.
+
+    Raises:
+      InputError: if there aren't so many devices, or space doesn't divide them.
+    """
+    local = jax.local_device_count()
+    count = local if parallel.devices is None else parallel.devices
+    if not 1 <= count <= local:
+        raise InputError(
+            f"parallel.devices is {count}, but this machine has {local} "
+            f"({jax.local_devices()[0].platform}); set --parallel.devices to 1 to {local}, or "
+            "leave it out to use all"
+        )
+    if parallel.space < 1 or count % parallel.space:
+        raise InputError(
+            f"parallel.space is {parallel.space}, which doesn't divide the {count} devices; set "
+            "--parallel.space to a divisor of it"
+        )
+    hosts = range(jax.process_count())
+    devices = [d for host in hosts for d in jax.local_devices(process_index=host)[:count]]
+    if parallel.mesh or parallel.space > 1:
+        return Mesh(np.reshape(devices, (-1, parallel.space)), ("data", "space"))
+    return Mesh(np.array(devices), (DEVICES,))
+
+
+def space_of(mesh: Mesh) -> int:
+    """Devices that share an image."""
+    return mesh.shape.get("space", 1)
+
+
+def replicate(tree: Tree, mesh: Mesh) -> Tree:
+    """Copies arrays to every device, as `on_devices` takes and gives the state."""
+    # Under pmap each host holds arrays of its own, over a mesh all hosts hold one together.
+    over = mesh.local_mesh if _mapped(mesh) else mesh
+    return jax.device_put(tree, NamedSharding(over, P()))
+
+
+def on_devices(step: Step, mesh: Mesh, *, donate: bool = False, per_example: bool = False) -> Step:
+    """Puts `step(state, batch, axis_name=…)` onto the devices.
+
+    Returns:
+      A function of a replicated state and this host's rows of a batch, arrays on the host. What it
+      returns is the whole batch's, on every device. See `compiled` for the arguments.
+    """
+    call = compiled(step, mesh, donate=donate, per_example=per_example)
+    return lambda state, batch: call(state, place(batch, mesh))
+
+
+def compiled(step: Step, mesh: Mesh, *, donate: bool = False, per_example: bool = False) -> Step:
+    """Compiles a step for the devices.
 
     Args:
       step: sees a state and a batch, sums over `axis_name` what belongs to the whole batch, and
         returns two trees.
-      devices: one runs the step under `jit`, several under `pmap`.
-      donate: whether the state's memory may be used for the result.
-      split_out: whether the first tree returned has a row an example, like the batch, instead of
-        being the same on all devices.
+      mesh: from `make_mesh`.
+      donate: whether the state's memory is used for the result.
+      per_example: whether the first tree returned has a row an example, as the batch does.
 
     Returns:
-      A function of a state and a batch on the host, (B, …) arrays, B divisible by the number of
-      devices.
+      A jitted or pmapped function of what `replicate` and `place` give.
     """
     donated = (0,) if donate else ()
-    if len(devices) == 1:
+    if mesh.size == 1:
         return jax.jit(partial(step, axis_name=None), donate_argnums=donated)
+    if not _mapped(mesh):
+        everywhere = NamedSharding(mesh, P())
+        return jax.jit(
+            partial(step, axis_name=None),
+            donate_argnums=donated,
+            out_shardings=(everywhere, everywhere),
+        )
 
-    mapped = jax.pmap(
-        partial(step, axis_name=AXIS),
-        axis_name=AXIS,
-        devices=devices,
+    def whole(state, batch: Batch):
+        first, second = step(state, batch, axis_name=DEVICES)
+        if per_example:
+            first = jax.lax.all_gather(first, DEVICES, tiled=True)
+        return first, second
+
+    return jax.pmap(
+        whole,
+        axis_name=DEVICES,
+        devices=list(mesh.devices.flat),
         in_axes=(None, 0),
-        out_axes=(0 if split_out else None, None),
+        out_axes=(None, None),
         donate_argnums=donated,
     )
 
-    def call(state, batch: Batch):
-        first, second = mapped(state, jax.tree.map(split, batch))
-        return (jax.tree.map(merge, first) if split_out else first), second
 
-    def split(x: np.ndarray) -> np.ndarray:
-        return x.reshape(len(devices), x.shape[0] // len(devices), *x.shape[1:])
+def place(batch: Batch, mesh: Mesh) -> Batch:
+    """This host's rows of a batch, divided among its devices as a compiled step takes them."""
+    if mesh.size == 1:
+        return batch
+    if _mapped(mesh):
+        local = mesh.local_mesh.size
+        return jax.tree.map(lambda x: x.reshape(local, len(x) // local, *x.shape[1:]), batch)
+    return jax.tree.map(
+        lambda x: jax.make_array_from_process_local_data(
+            NamedSharding(mesh, P("data", "space") if x.ndim > 1 else P("data")), x
+        ),
+        batch,
+    )
 
-    def merge(x: jax.Array) -> np.ndarray:
-        return np.asarray(x).reshape(-1, *x.shape[2:])
 
-    return call
+def _mapped(mesh: Mesh) -> bool:
+    return mesh.axis_names == (DEVICES,)
+
+
+@contextlib.contextmanager
+def preemption() -> Iterator[Callable[[int], bool]]:
+    """Notices SIGTERM, with which schedulers announce that they will take the machine.
+
+    Yields:
+      A function of the step just done that says whether to save and stop now: on all hosts after
+      the same step, if any of them was told.
+    """
+    if jax.process_count() > 1:
+        yield multihost_utils.reached_preemption_sync_point
+        return
+    told = []
+    before = signal.signal(signal.SIGTERM, lambda *_: told.append(True))
+    try:
+        yield lambda step: bool(told)
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -44,7 +44,7 @@ def load(workdir: Path) -> tuple[Experiment, Variables, int]:
     like = jax.eval_shape(
         partial(init_state, experiment.model, optimiser, seed=experiment.seed, shape=shape)
     )
-    checkpoints = Checkpoints(workdir)
+    checkpoints = Checkpoints(workdir, read_only=True)
     variables, step = checkpoints.restore_for_prediction(like)
     checkpoints.close()
     return experiment, variables, step

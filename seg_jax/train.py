@@ -2,20 +2,29 @@
 
 from pathlib import Path
 
+from jax.sharding import Mesh
 from tqdm import tqdm
 
-from seg_jax import config, evaluate
+from seg_jax import evaluate
 from seg_jax.checkpoint import Checkpoints
 from seg_jax.config import Experiment
 from seg_jax.errors import InputError
 from seg_jax.input import Examples, training_batch, training_steps
 from seg_jax.log import Log, NotFinite
-from seg_jax.parallel import local_devices, on_devices
+from seg_jax.parallel import is_first_host, on_devices, own_rows, preemption, replicate
 from seg_jax.step import init_state, make_eval_step, make_train_step
 
 
+class Preempted(Exception):
+    """Training stopped because the machine will be taken; all that was done is saved."""
+
+
 def train(
-    experiment: Experiment, examples: Examples, validation: Examples | None, workdir: Path
+    experiment: Experiment,
+    examples: Examples,
+    validation: Examples | None,
+    workdir: Path,
+    mesh: Mesh,
 ) -> int:
     """Trains from the newest checkpoint, or from the start, to the end.
 
@@ -23,22 +32,22 @@ def train(
       experiment: what to do.
       examples: the training part.
       validation: the validation part, by which the best checkpoint is kept; None if there is none.
-      workdir: where checkpoints and logs go.
+      workdir: where checkpoints and logs go; of several hosts, one that all of them see.
+      mesh: the devices, from `parallel.make_mesh`.
 
     Returns:
       The last step.
 
     Raises:
-      InputError: if the experiment can't be run, or its loss stopped being finite.
+      InputError: if the loss stopped being finite, or a checkpoint couldn't be written.
+      Preempted: after SIGTERM, once the state is saved.
     """
-    devices = local_devices(experiment.devices)
-    config.check(experiment, devices=len(devices))
     batch_size, seed = experiment.batch_size, experiment.seed
     steps = training_steps(len(examples), epochs=experiment.epochs, batch_size=batch_size)
     evaluate_every = max(1, round(experiment.evaluate_every * len(examples) / batch_size))
+    rows = own_rows(batch_size)
 
     optimiser, learning_rate = experiment.optimiser.chain(steps)
-    state = init_state(experiment.model, optimiser, seed=seed, shape=examples.image.shape[1:])
     train_step = make_train_step(
         experiment.model,
         optimiser,
@@ -51,40 +60,58 @@ def train(
     eval_step = make_eval_step(
         experiment.model, experiment.loss, classes=len(experiment.data.classes)
     )
-    train_step = on_devices(train_step, devices, donate=True)
-    eval_step = on_devices(eval_step, devices, split_out=True)
+    train_step = on_devices(train_step, mesh, donate=True)
+    eval_step = on_devices(eval_step, mesh, per_example=True)
 
     checkpoints = Checkpoints(workdir)
-    if checkpoints.latest_step is not None:
-        state = checkpoints.restore(state)
+    state = init_state(experiment.model, optimiser, seed=seed, shape=examples.image.shape[1:])
+    state = replicate(checkpoints.resume(state), mesh)
     first = int(state.step)
-    log = Log(workdir, batch_size=batch_size, examples=len(examples), resume_at=first)
-
-    with tqdm(total=steps, initial=first, unit="step", desc=experiment.name) as bar:
+    log = Log(
+        workdir,
+        batch_size=batch_size,
+        examples=len(examples),
+        resume_at=first,
+        writes=is_first_host(),
+    )
+    bar = tqdm(
+        total=steps, initial=first, unit="step", desc=experiment.name, disable=not is_first_host()
+    )
+    with bar, preemption() as preempted:
         for step in range(first + 1, steps + 1):
             with log.waiting_for_data():
-                batch = training_batch(examples, step - 1, batch_size=batch_size, seed=seed)
+                batch = training_batch(
+                    examples, step - 1, batch_size=batch_size, seed=seed, rows=rows
+                )
             state, scalars = train_step(state, batch)
             log.add(step, scalars)
             bar.update()
 
             due = step % evaluate_every == 0 or step == steps
-            if step % experiment.log_every == 0 or due:
-                try:
+            try:
+                if step % experiment.log_every == 0 or due:
                     line = log.write(learning_rate=float(learning_rate(step - 1)))
-                except NotFinite as error:
-                    raise InputError(_stopped(error, checkpoints.latest_step)) from error
-                bar.set_postfix_str(f"loss {line['loss']:.4f}", refresh=False)
-            if due:
-                with log.paused():
-                    if validation is not None:
+                    bar.set_postfix_str(f"loss {line['loss']:.4f}", refresh=False)
+                if due and validation is not None:
+                    with log.paused():
                         scores = evaluate.validate(
-                            eval_step, state.average, validation, batch_size=batch_size
+                            eval_step, state.average, validation, batch_size=batch_size, rows=rows
                         )
+                    if is_first_host():
                         bar.write(f"epoch {line['epoch']:g}: " + evaluate.in_words(scores))
-                        if log.write_scores(step, scores):
-                            checkpoints.save_best(step, state.average)
-                    checkpoints.save(state)
+                    if log.write_scores(step, scores):
+                        checkpoints.save_best(step, state.average)
+                stopping = preempted(step) and step < steps
+                if stopping:
+                    log.suspend()
+                if due or stopping:
+                    with log.paused():
+                        checkpoints.save(state)
+            except NotFinite as error:
+                raise InputError(_stopped(error, checkpoints.latest_step)) from error
+            if stopping:
+                log.close()
+                raise Preempted(f"SIGTERM: saved and stopped at step {step} of {steps}")
     log.close()
     checkpoints.close()
     return steps

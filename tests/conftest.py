@@ -14,34 +14,16 @@ os.environ["XLA_FLAGS"] = (
 os.environ.setdefault(
     "JAX_COMPILATION_CACHE_DIR", str(pathlib.Path(__file__).parents[1] / ".jax_cache")
 )
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 os.environ["MPLBACKEND"] = "agg"
 
 import numpy as np
 import pytest
+from tiny import TINY
 
 from seg_jax import cli
 from seg_jax.config import Experiment
-from seg_jax.datasets import Nevi
 from seg_jax.input import Examples
-from seg_jax.losses import Loss
-from seg_jax.models import UNet
-from seg_jax.optimiser import AdamW
-
-TINY = Experiment(
-    name="tiny",
-    model=UNet(features=(4, 8)),
-    data=Nevi(train=8, val=4, test=3, size=40),
-    size=(16, 24),
-    epochs=4,
-    batch_size=4,
-    loss=Loss(cross_entropy=1.0, dice=1.0),
-    optimiser=AdamW(learning_rate=1e-2),
-    average=0.5,
-    evaluate_every=2,
-    log_every=1,
-    devices=1,
-)
 
 
 @pytest.fixture(scope="session")

@@ -1,19 +1,43 @@
+import os
+import signal
+
 import jax
 import numpy as np
 import optax
 import pytest
 
+from seg_jax import evaluate
 from seg_jax.augment import Augment
 from seg_jax.datasets import VOID
 from seg_jax.errors import InputError
-from seg_jax.input import training_batch
+from seg_jax.input import Examples, training_batch
 from seg_jax.losses import Loss
 from seg_jax.models import SegNet, UNet
-from seg_jax.parallel import local_devices, on_devices
+from seg_jax.parallel import (
+    Parallel,
+    compiled,
+    connect,
+    make_mesh,
+    on_devices,
+    own_rows,
+    place,
+    preemption,
+    replicate,
+    space_of,
+)
 from seg_jax.step import init_state, make_eval_step, make_train_step
 
 SGD = optax.sgd(0.1)
 LOSS = Loss(cross_entropy=1.0, dice=1.0, lovasz=0.5)
+NETS = {"unet": UNet(features=(4, 8)), "segnet": SegNet(features=(4, 8), convs=1)}
+WAYS = {
+    "pmap over 8": Parallel(),
+    "mesh 1×1": Parallel(devices=1, mesh=True),
+    "mesh 8×1": Parallel(mesh=True),
+    "mesh 4×2": Parallel(space=2),
+    "mesh 2×4": Parallel(space=4),
+    "mesh 1×8": Parallel(space=8),
+}
 
 
 @pytest.fixture(scope="module")
@@ -27,34 +51,95 @@ def batch(blobs):
     return batch | {"label": label}
 
 
-@pytest.mark.parametrize("model", [UNet(features=(4, 8)), SegNet(features=(4, 8), convs=1)])
-def test_one_device_and_eight_give_the_same_step(model, batch):
-    step = make_train_step(
-        model, SGD, LOSS, augmentation=Augment(flip=True, noise=0.05), seed=0, average=0.9
+def two_steps(name, parallel, batch):
+    """State and scalars after two steps, and the counts and the loss of an evaluation then."""
+    model, mesh = NETS[name], make_mesh(parallel)
+    augmentation = Augment(flip=True, rotate=20, noise=0.05)
+    step = make_train_step(model, SGD, LOSS, augmentation=augmentation, seed=0, average=0.9)
+    step = on_devices(step, mesh, donate=True)
+    score = on_devices(make_eval_step(model, LOSS, classes=1), mesh, per_example=True)
+    state = replicate(init_state(model, SGD, seed=0, shape=(16, 16, 3)), mesh)
+    for _ in range(2):
+        before = state
+        state, scalars = step(state, batch)
+        assert all(leaf.is_deleted() for leaf in jax.tree.leaves(before))  # donated
+    return jax.device_get((state, scalars, score(state.average, batch)))
+
+
+@pytest.fixture(scope="module")
+def on_one_device(batch):
+    return {name: two_steps(name, Parallel(devices=1), batch) for name in NETS}
+
+
+@pytest.mark.parametrize("net", NETS)
+@pytest.mark.parametrize("way", WAYS)
+def test_all_ways_give_what_one_device_gives(net, way, batch, on_one_device):
+    """Weights after two steps (so gradients), BatchNorm statistics, average, losses and scores."""
+    found, expected = two_steps(net, WAYS[way], batch), on_one_device[net]
+    (counts, _), (wanted, _) = found[-1], expected[-1]
+    jax.tree.map(np.testing.assert_array_equal, counts, wanted)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-5), found, expected
     )
-    results = []
-    for count in (1, 8):
-        state = init_state(model, SGD, seed=0, shape=(16, 16, 3))
-        call = on_devices(step, local_devices(count), donate=True)
-        for _ in range(2):
-            state, scalars = call(state, batch)
-        results.append(jax.device_get((state, scalars)))
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-5), *results)
-    assert results[0][0].step == 2
+    assert found[0].step == 2
 
 
-def test_one_device_and_eight_give_the_same_counts(batch):
-    model = UNet(features=(4, 8))
-    variables = init_state(model, SGD, seed=0, shape=(16, 16, 3)).variables
-    step = make_eval_step(model, LOSS, classes=1)
-    one, eight = (
-        on_devices(step, local_devices(n), split_out=True)(variables, batch) for n in (1, 8)
-    )
-    jax.tree.map(np.testing.assert_array_equal, one[0], eight[0])
-    np.testing.assert_allclose(one[1], eight[1], rtol=1e-5)
+@pytest.mark.parametrize("way", ["pmap over 8", "mesh 8×1"])
+def test_a_donated_state_is_not_copied(way, batch):
+    """What a compiled step allocates for its results is what isn't already there."""
+    model, mesh = UNet(features=(32, 64)), make_mesh(WAYS[way])
+    adam = optax.adam(1e-3)
+    step = make_train_step(model, adam, LOSS, augmentation=Augment(), seed=0)
+    state = replicate(init_state(model, adam, seed=0, shape=(16, 16, 3)), mesh)
+    size = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+    lowered = compiled(step, mesh, donate=True).lower(state, place(batch, mesh))
+    memory = lowered.compile().memory_analysis()
+    assert memory.alias_size_in_bytes >= size
+    assert memory.output_size_in_bytes - memory.alias_size_in_bytes < 0.01 * size
 
 
-def test_more_devices_than_there_are_is_refused():
-    assert len(local_devices()) == 8
-    with pytest.raises(InputError, match=r"devices is 9, but this machine has 8 .*--devices"):
-        local_devices(9)
+@pytest.mark.parametrize("way", ["pmap over 8", "mesh 4×2"])
+def test_validation_counts_every_image_once(way, blobs):
+    """Seven images in batches of eight: one row is filling."""
+    seven = Examples(blobs.ids[:7], blobs.image[:7], blobs.label[:7])
+    model = NETS["unet"]
+    variables = init_state(model, SGD, seed=3, shape=(16, 16, 3)).variables
+    scores = []
+    for parallel, batch_size in ((Parallel(devices=1), 7), (WAYS[way], 8)):
+        mesh = make_mesh(parallel)
+        step = on_devices(make_eval_step(model, LOSS, classes=1), mesh, per_example=True)
+        scores.append(
+            evaluate.validate(step, replicate(variables, mesh), seven, batch_size=batch_size)
+        )
+    assert scores[0] == pytest.approx(scores[1], rel=1e-5)
+
+
+def test_the_devices_asked_for_must_be_there():
+    assert make_mesh(Parallel()).size == 8
+    assert space_of(make_mesh(Parallel())) == 1
+    assert make_mesh(Parallel(space=4)).shape == {"data": 2, "space": 4}
+    with pytest.raises(InputError, match=r"devices is 9, but this machine has 8 .*--parallel.dev"):
+        make_mesh(Parallel(devices=9))
+    with pytest.raises(InputError, match=r"space is 3, which doesn't divide the 8 devices"):
+        make_mesh(Parallel(space=3))
+
+
+def test_half_an_address_is_refused():
+    with pytest.raises(InputError, match=r"need all of --parallel.coordinator HOST:PORT"):
+        connect(Parallel(coordinator="a:1"))
+    with pytest.raises(InputError, match=r"host is 2, but there are 2 hosts.*from 0 to 1"):
+        connect(Parallel(coordinator="a:1", hosts=2, host=2))
+    connect(Parallel())  # alone
+
+
+def test_one_host_hands_in_all_rows():
+    assert own_rows(12) == slice(0, 12)
+
+
+def test_sigterm_is_noticed_and_its_handler_put_back():
+    before = signal.getsignal(signal.SIGTERM)
+    with preemption() as preempted:
+        assert not preempted(1)
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert preempted(2)
+    assert signal.getsignal(signal.SIGTERM) is before

@@ -9,10 +9,15 @@ from seg_jax.checkpoint import Checkpoints
 from seg_jax.errors import InputError
 from seg_jax.log import Log, read_metrics
 from seg_jax.optimiser import AdamW
+from seg_jax.parallel import Parallel, make_mesh
 from seg_jax.step import init_state
-from seg_jax.train import train
+from seg_jax.train import train as train_on
 
-MEASURED = ("images_per_second", "data_wait")
+MEASURED = ("images_per_second", "data_wait", "seconds")
+
+
+def train(experiment, examples, validation, workdir):
+    return train_on(experiment, examples, validation, workdir, make_mesh(experiment.parallel))
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +28,7 @@ def parts(tiny):
 def state_of(experiment, workdir):
     optimiser, _ = experiment.optimiser.chain(1)
     checkpoints = Checkpoints(workdir)
-    state = checkpoints.restore(
+    state = checkpoints.resume(
         init_state(experiment.model, optimiser, seed=0, shape=(*experiment.size, 3))
     )
     checkpoints.close()
@@ -88,17 +93,12 @@ def test_a_rate_that_is_too_high_is_caught_before_anything_is_saved(tiny, parts,
 
 
 def test_all_devices_are_used_and_predict_alike(tiny, parts, tmp_path):
-    experiment = dataclasses.replace(tiny, batch_size=8, epochs=2, devices=8)
+    experiment = dataclasses.replace(tiny, batch_size=8, epochs=2, parallel=Parallel(devices=8))
     train(experiment, *parts, tmp_path / "eight")
-    train(dataclasses.replace(experiment, devices=1), *parts, tmp_path / "one")
+    train(dataclasses.replace(experiment, parallel=Parallel(devices=1)), *parts, tmp_path / "one")
     eight, one = (state_of(experiment, tmp_path / name) for name in ("eight", "one"))
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-2, atol=1e-3),
         eight.variables,
         one.variables,
     )
-
-
-def test_batches_that_the_devices_do_not_divide_are_refused(tiny, parts, tmp_path):
-    with pytest.raises(InputError, match="batch_size is 4, which 8 devices"):
-        train(dataclasses.replace(tiny, devices=8), *parts, tmp_path)
