@@ -2,6 +2,7 @@ import dataclasses
 import json
 import sys
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -83,6 +84,20 @@ def test_evaluate_and_report(finished_run, tmp_path, monkeypatch, capsys):
     assert (finished_run / "report.html").exists()
     with pytest.raises(SystemExit, match="error: "):
         seg_jax(monkeypatch, "report", tmp_path / "nowhere")
+
+
+def test_an_error_among_several_hosts_says_where_to_look(monkeypatch):
+    def fail():
+        with cli.plain_errors():
+            raise jax.errors.JaxRuntimeError("UNKNOWN: Gloo all-reduce failed")
+
+    with pytest.raises(jax.errors.JaxRuntimeError) as alone:
+        fail()
+    assert not hasattr(alone.value, "__notes__")
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    with pytest.raises(jax.errors.JaxRuntimeError) as among_several:
+        fail()
+    assert "If another host died, JAX names it below" in among_several.value.__notes__[0]
 
 
 def test_data_that_cannot_be_read_leaves_no_workdir_behind(tiny, tmp_path):
