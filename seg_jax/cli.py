@@ -1,6 +1,7 @@
-"""The command line: `seg-jax predict | evaluate | report`, and what an experiment file runs."""
+"""The command line: `seg-jax predict | evaluate | report | plan`, and an experiment file's."""
 
 import contextlib
+import dataclasses
 import errno
 import json
 import os
@@ -17,7 +18,7 @@ import jax
 import tyro
 from jax.sharding import Mesh
 
-from seg_jax import config, evaluate, input, parallel, predict, report, train
+from seg_jax import config, evaluate, input, parallel, plan, predict, report, train
 from seg_jax.config import Experiment
 from seg_jax.datasets.source import Part
 from seg_jax.errors import InputError
@@ -46,10 +47,17 @@ def run(default: Experiment) -> None:
 
 def main() -> None:
     """The console script `seg-jax`."""
-    commands = {"predict": predict_command, "evaluate": evaluate_command, "report": report_command}
+    commands = {
+        "predict": predict_command,
+        "evaluate": evaluate_command,
+        "report": report_command,
+        "plan": plan_command,
+    }
     with plain_errors():
         tyro.extras.subcommand_cli_from_dict(
-            commands, prog="seg-jax", description="Uses the network of a finished run."
+            commands,
+            prog="seg-jax",
+            description="Uses the network of a finished run, or plans one.",
         )
 
 
@@ -90,6 +98,34 @@ def report_command(workdir: tyro.conf.Positional[Path], /) -> None:
       workdir: Folder of a run.
     """
     print(f"report: {report.write_report(workdir)}")
+
+
+def plan_command(
+    experiment: tyro.conf.Positional[Path],
+    /,
+    topology: str | None = None,
+    batch_size: int | None = None,
+    size: tuple[int, int] | None = None,
+    space: int = 1,
+    search: bool = True,
+) -> None:
+    """Compiles a training step for devices that needn't be here, and prints what it takes.
+
+    Args:
+      experiment: Experiment file, or folder of a run.
+      topology: TPU slice, such as v5e:4x4; the devices of this machine if not given.
+      batch_size: Images an update, over all devices; the experiment's if not given.
+      size: Height and width of the images; the experiment's if not given.
+      space: Devices that share each image.
+      search: Look for the largest batch that fits, which takes a few more compilations.
+    """
+    if topology is not None:
+        jax.config.update("jax_platforms", "cpu")  # the TPU that is planned isn't here
+    changes = {"batch_size": batch_size, "size": size}
+    changed = dataclasses.replace(
+        plan.read(experiment), **{k: v for k, v in changes.items() if v is not None}
+    )
+    print(plan.plan(changed, topology=topology, space=space, search=search))
 
 
 @contextlib.contextmanager

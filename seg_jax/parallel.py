@@ -206,11 +206,30 @@ def place(batch: Batch, mesh: Mesh) -> Batch:
         local = mesh.local_mesh.size
         return jax.tree.map(lambda x: x.reshape(local, len(x) // local, *x.shape[1:]), batch)
     return jax.tree.map(
-        lambda x: jax.make_array_from_process_local_data(
-            NamedSharding(mesh, P("data", "space") if x.ndim > 1 else P("data")), x
-        ),
-        batch,
+        lambda x: jax.make_array_from_process_local_data(_split(mesh, x.ndim), x), batch
     )
+
+
+def described(state: Tree, batch: Tree, mesh: Mesh) -> tuple[Tree, Tree]:
+    """Shapes of a state and a whole batch as a step compiled for a mesh of data × space takes them.
+
+    Args:
+      state: of arrays or `jax.ShapeDtypeStruct`, as is the batch.
+      batch: with the rows of all hosts.
+      mesh: its devices may be only described.
+    """
+
+    def on(sharding: Callable[[int], NamedSharding], tree: Tree) -> Tree:
+        return jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding(x.ndim)), tree
+        )
+
+    return on(lambda _: NamedSharding(mesh, P()), state), on(partial(_split, mesh), batch)
+
+
+def _split(mesh: Mesh, ndim: int) -> NamedSharding:
+    """A batch's rows over data, and its images' rows over space."""
+    return NamedSharding(mesh, P("data", "space") if ndim > 1 else P("data"))
 
 
 def _mapped(mesh: Mesh) -> bool:

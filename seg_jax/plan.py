@@ -1,0 +1,415 @@
+"""What a training step takes of devices that needn't be here: compiled for them, sized and counted.
+
+The TPU compiler runs without a TPU, so a slice can be planned before it is rented. Nothing runs:
+memory, operations and bytes are the compiler's own count of the very step that `train.py` runs.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import importlib.util
+import json
+import math
+import os
+import re
+import runpy
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import jax
+import numpy as np
+from jax.experimental import topologies
+from jax.sharding import Mesh
+
+from seg_jax import config, parallel, predict
+from seg_jax.config import Experiment
+from seg_jax.errors import InputError
+from seg_jax.files import write_whole
+from seg_jax.step import init_state, make_train_step
+
+
+@dataclass(frozen=True)
+class Chip:
+    """What its maker publishes of a device."""
+
+    flops: float
+    """bfloat16 operations a second, at the peak."""
+    bandwidth: float
+    """Bytes a second between memory and chip."""
+    memory: float
+    """Bytes of memory."""
+
+
+GIB = 2**30
+CHIPS = {
+    # JAX sees the two cores of a v4 chip as two devices here; each has half.
+    "TPU v4": Chip(137.5e12, 614e9, 16 * GIB),
+    "TPU v5 lite": Chip(197e12, 819e9, 16 * GIB),
+    "TPU v5": Chip(459e12, 2765e9, 95 * GIB),
+    "TPU v6 lite": Chip(918e12, 1640e9, 32 * GIB),
+}
+"""By JAX's name of the kind; cloud.google.com/tpu/docs/v4, v5e, v5p and v6e."""
+
+_COLLECTIVE = re.compile(
+    r"= (?P<shape>.+?) (?P<kind>all-reduce|collective-permute|all-gather|reduce-scatter|all-to-all)"
+    r"(?P<start>-start)?\("
+)
+_ARRAY = re.compile(r"\b(pred|bf16|[fsu]\d+)\[([\d,]*)\]")
+
+
+class TooLarge(Exception):
+    """The compiler found that a step doesn't fit the device's memory."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one compiled step takes of one device."""
+
+    flops: float
+    """Operations of a step."""
+    accessed: float
+    """Bytes read and written by a step's operations."""
+    arguments: int
+    """Bytes of state and batch."""
+    temporaries: int
+    """Bytes of what is kept and computed within a step."""
+    peak: int
+    """Bytes at once: arguments, temporaries, and results that don't take an argument's place."""
+    reduced: int
+    """Bytes that a step sums over the devices."""
+    exchanged: int
+    """Bytes that a step passes between devices otherwise, such as the rows beside a cut."""
+
+
+def read(path: Path) -> Experiment:
+    """The experiment of an experiment file, or of a run's folder.
+
+    Raises:
+      InputError: if it is neither.
+    """
+    if path.is_dir():
+        return predict.read_experiment(path)
+    if not path.exists():
+        raise InputError(f"{path} doesn't exist; name an experiment file or a run's folder")
+    sys.path.insert(0, str(path.parent.absolute()))  # as Python does for a file that it runs
+    try:
+        found = runpy.run_path(str(path)).get("experiment")
+    finally:
+        sys.path.pop(0)
+    if not isinstance(found, Experiment):
+        raise InputError(f"{path} defines no `experiment`; name an experiment file")
+    return found
+
+
+def mesh_of(topology: str | None, space: int) -> Mesh:
+    """The devices of a TPU slice that is described, or those of this machine.
+
+    Args:
+      topology: as Google writes it, such as "v5e:4x4"; None for this machine's own devices.
+      space: devices that share an image.
+
+    Raises:
+      InputError: if the TPU compiler isn't installed, or knows no such slice.
+    """
+    if topology is None:
+        return parallel.make_mesh(parallel.Parallel(mesh=True, space=space))
+    if importlib.util.find_spec("libtpu") is None:
+        raise InputError(
+            "planning a TPU slice needs the TPU compiler: pip install 'seg_jax[tpu]', best into an "
+            "environment of its own, since it makes every import of JAX noisy"
+        )
+    # The compiler looks for a machine of Google's unless it is told of one.
+    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
+    os.environ.setdefault("TPU_ACCELERATOR_TYPE", "v5litepod-4")
+    os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
+    try:
+        devices = topologies.get_topology_desc(platform="tpu", topology_name=topology).devices
+    except jax.errors.JaxRuntimeError as error:
+        raise InputError(
+            f"--topology {topology}: {str(error).partition(': ')[2] or error}; write it as v5e:2x2,"
+            " v5e:4x4, v5e:16x16, v6e:4x4, v5p:2x2x2 or v4:2x2x1"
+        ) from error
+    if space < 1 or len(devices) % space:
+        raise InputError(
+            f"--space {space} doesn't divide the {len(devices)} devices; give a divisor"
+        )
+    return Mesh(np.reshape(devices, (-1, space)), ("data", "space"))
+
+
+def cost(experiment: Experiment, mesh: Mesh, *, topology: str | None, folder: Path) -> Cost:
+    """Compiles the experiment's training step for the devices and reads off what it takes.
+
+    Args:
+      experiment: with the batch size of all devices together.
+      mesh: from `mesh_of`.
+      topology: the slice's name, under which the result is kept.
+      folder: where results are kept, by what was compiled.
+
+    Raises:
+      TooLarge: if the step doesn't fit, with the compiler's words.
+    """
+    lowered = lower(experiment, mesh)
+    program = (lowered.as_text(), topology, _versions())
+    kept = folder / f"{hashlib.sha256(repr(program).encode()).hexdigest()[:32]}.json"
+    if not kept.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        with _said(experiment, mesh):
+            text = json.dumps(_compile(lowered))
+        write_whole(kept, text + "\n")
+    found = json.loads(kept.read_text())
+    if "too_large" in found:
+        raise TooLarge(found["too_large"])
+    return Cost(**found)
+
+
+def lower(experiment: Experiment, mesh: Mesh) -> jax.stages.Lowered:
+    """The training step of an experiment, traced for the devices; no array is made."""
+    batch_size, shape = experiment.batch_size, (*experiment.size, experiment.data.channels)
+    optimiser, _ = experiment.optimiser.chain(1000)
+    step = make_train_step(
+        experiment.model,
+        optimiser,
+        experiment.loss,
+        augmentation=experiment.augment,
+        seed=experiment.seed,
+        average=experiment.average,
+        accumulate=experiment.accumulate,
+    )
+    state = jax.eval_shape(lambda: init_state(experiment.model, optimiser, seed=0, shape=shape))
+    batch = {
+        "image": jax.ShapeDtypeStruct((batch_size, *shape), np.uint8),
+        "label": jax.ShapeDtypeStruct((batch_size, *shape[:2]), np.uint8),
+        "epoch": jax.ShapeDtypeStruct((batch_size,), np.int32),
+        "index": jax.ShapeDtypeStruct((batch_size,), np.int32),
+    }
+    if experiment.loss.boundary:
+        batch["weight"] = jax.ShapeDtypeStruct((batch_size, *shape[:2]), np.float32)
+    arguments = parallel.described(state, batch, mesh)
+    return parallel.compiled(step, mesh, donate=True).lower(*arguments)
+
+
+def largest_batch(
+    experiment: Experiment, mesh: Mesh, *, topology: str | None, folder: Path
+) -> int | None:
+    """The largest batch whose step fits, to within an eighth; None where none does.
+
+    The two largest batches that fit so far give a line of memory by batch; where it reaches the
+    chip's memory is compiled next. The line bends, as the compiler lays out large batches better.
+
+    Args:
+      experiment: its batch size is where the search starts.
+      mesh: from `mesh_of`, of a kind in `CHIPS`.
+      topology: as for `cost`.
+      folder: as for `cost`.
+    """
+    unit = mesh.shape["data"] * experiment.accumulate
+    fitting: dict[int, Cost] = {}
+
+    def fits(units: int) -> bool:
+        changed = dataclasses.replace(experiment, batch_size=units * unit)
+        try:
+            fitting[units] = cost(changed, mesh, topology=topology, folder=folder)
+        except TooLarge:
+            return False
+        return True
+
+    start = experiment.batch_size // unit
+    for units in [start >> k for k in range(start.bit_length())] if start > 1 else [1, 2]:
+        if fits(units) and len(fitting) == 2:
+            break
+    else:
+        return max(fitting, default=0) * unit or None
+    # The compiler keeps a part of the memory for itself.
+    memory = 0.97 * CHIPS[mesh.devices.flat[0].device_kind].memory
+    too_many = math.inf
+    while True:
+        (small, low), (large, high) = sorted(fitting.items())[-2:]
+        slope = max((high.peak - low.peak) / (large - small), 1.0)
+        units = large + int((memory - high.peak) / slope)
+        units = min(units, 4 * large, (large + too_many) // 2)
+        if units <= large + large // 16:
+            return large * unit
+        if not fits(int(units)):
+            too_many = units
+
+
+def plan(
+    experiment: Experiment,
+    *,
+    topology: str | None = None,
+    space: int = 1,
+    search: bool = True,
+    folder: Path | None = None,
+) -> str:
+    """What the experiment's training step takes, with and without rematerialisation, as a table.
+
+    Args:
+      experiment: with the batch size of all devices together.
+      topology: of a TPU slice; None for the devices of this machine.
+      space: devices that share an image.
+      search: whether to look for the largest batch that fits, where the device is in `CHIPS`.
+      folder: where compiled results are kept; the user's cache if not given.
+
+    Raises:
+      InputError: if the experiment can't run on these devices.
+    """
+    folder = folder or Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "seg_jax"
+    mesh = mesh_of(topology, space)
+    config.check(experiment, devices=mesh.size, space=space)
+    kind = mesh.devices.flat[0].device_kind
+    columns = {}
+    for name, model in _variants(experiment).items():
+        changed = dataclasses.replace(experiment, model=model)
+        try:
+            found = cost(changed, mesh, topology=topology, folder=folder)
+            columns[name] = _figures(found, changed, mesh)
+        except TooLarge as error:
+            columns[name] = {"doesn't fit": str(error)}
+        if search and kind in CHIPS:
+            best = largest_batch(changed, mesh, topology=topology, folder=folder)
+            columns[name]["largest batch that fits"] = "none" if best is None else f"{best:,}"
+    height, width = experiment.size
+    where = topology or "this machine"
+    title = (
+        f"{experiment.name}: {type(experiment.model).__name__} in {experiment.model.dtype}, "
+        f"{_parameters(experiment):,} parameters\n"
+        f"{height}×{width}, batch {experiment.batch_size} on {mesh.size} × {kind} ({where})"
+        + (f", {space} an image" if space > 1 else "")
+    )
+    note = "\nOn CPUs a loop counts once, so operations and bytes are too low.\n"
+    return f"{title}\n\n{_table(columns)}\n{note * (kind == 'cpu')}"
+
+
+def _variants(experiment: Experiment) -> dict:
+    if not hasattr(experiment.model, "remat"):
+        return {"": experiment.model}
+    return {
+        "plain": experiment.model.clone(remat=False),
+        "rematerialised": experiment.model.clone(remat=True),
+    }
+
+
+def _parameters(experiment: Experiment) -> int:
+    optimiser, _ = experiment.optimiser.chain(1)
+    shape = (*experiment.size, experiment.data.channels)
+    state = jax.eval_shape(lambda: init_state(experiment.model, optimiser, seed=0, shape=shape))
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(state.variables["params"]))
+
+
+def _figures(found: Cost, experiment: Experiment, mesh: Mesh) -> dict[str, str]:
+    """The rows of a column."""
+    chip = CHIPS.get(mesh.devices.flat[0].device_kind)
+    total = found.flops * mesh.size
+    rows = {
+        "operations an image": _si(total / experiment.batch_size, "FLOP"),
+        "operations a step": _si(total, "FLOP"),
+        "memory a device: state and batch": f"{found.arguments / GIB:.2f} GiB",
+        "  temporaries": f"{found.temporaries / GIB:.2f} GiB",
+        "  peak": f"{found.peak / GIB:.2f} GiB"
+        + (f" of {chip.memory / GIB:.0f} GiB" if chip else ""),
+        "summed over devices a step": _si(found.reduced, "B"),
+    }
+    if mesh.shape["space"] > 1:
+        rows["passed between devices a step"] = _si(found.exchanged, "B")
+    rows["arithmetic intensity"] = f"{found.flops / found.accessed:.1f} FLOP/byte"
+    if chip:
+        compute, memory = found.flops / chip.flops, found.accessed / chip.bandwidth
+        bound = "arithmetic" if compute > memory else "memory"
+        seconds = max(compute, memory)
+        rows["roofline: a step"] = f"{_si(seconds, 's')} ({bound})"
+        rows["  images a second at most"] = f"{experiment.batch_size / seconds:,.0f}"
+    return rows
+
+
+def _si(value: float, unit: str) -> str:
+    """Three figures and a prefix: "1.96 MB"."""
+    prefixes = {"T": 1e12, "G": 1e9, "M": 1e6, "k": 1e3, "": 1.0}
+    prefix, size = next((item for item in prefixes.items() if value >= item[1]), ("m", 1e-3))
+    shown = value / size
+    return f"{shown:,.{max(0, 2 - int(math.log10(max(shown, 1))))}f} {prefix}{unit}"
+
+
+def _table(columns: dict[str, dict[str, str]]) -> str:
+    names = dict.fromkeys(name for rows in columns.values() for name in rows)
+    rows = [["", *columns]]
+    rows += [[name, *(column.get(name, "–") for column in columns.values())] for name in names]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = (
+        [first.ljust(widths[0]), *(x.rjust(w) for x, w in zip(rest, widths[1:], strict=True))]
+        for first, *rest in rows
+    )
+    return "\n".join("  ".join(line).rstrip() for line in lines)
+
+
+def _compile(lowered: jax.stages.Lowered) -> dict:
+    """What `cost` keeps of a compilation."""
+    try:
+        program = lowered.compile()
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        return {"too_large": too_large(str(error))}
+    memory, counted = program.memory_analysis(), program.cost_analysis()
+    results = memory.output_size_in_bytes - memory.alias_size_in_bytes
+    reduced, exchanged = bytes_between(program.as_text())
+    found = Cost(
+        flops=counted["flops"],
+        accessed=counted["bytes accessed"],
+        arguments=memory.argument_size_in_bytes,
+        temporaries=memory.temp_size_in_bytes,
+        peak=memory.argument_size_in_bytes + memory.temp_size_in_bytes + results,
+        reduced=reduced,
+        exchanged=exchanged,
+    )
+    return dataclasses.asdict(found)
+
+
+def too_large(words: str) -> str:
+    """What the compiler says of the memory: "needs 20.1G of 15.7G"."""
+    found = re.search(r"Used ([\d.]+\w) of ([\d.]+\w) hbm", words)
+    return f"needs {found[1]} of {found[2]}" if found else words.partition("\n")[0][:120]
+
+
+def bytes_between(program: str) -> tuple[int, int]:
+    """Bytes of an optimised HLO program's collectives, of one device.
+
+    Returns:
+      What its all-reduces sum, and what the others pass on.
+    """
+    reduced = exchanged = 0
+    for found in _COLLECTIVE.finditer(program):
+        size = sum(_size(*array) for array in _ARRAY.findall(found["shape"]))
+        if found["kind"] == "all-reduce":
+            reduced += size
+        else:
+            # The start of an asynchronous one names what goes in and what comes out.
+            exchanged += size // 2 if found["start"] else size
+    return reduced, exchanged
+
+
+def _size(kind: str, shape: str) -> int:
+    count = math.prod(int(n) for n in shape.split(",") if n)
+    return count * max(1, int(re.sub(r"\D", "", kind) or 8) // 8)
+
+
+def _versions() -> list[str]:
+    found = (name for name in ("jax", "jaxlib", "libtpu") if importlib.util.find_spec(name))
+    return [f"{name} {version(name)}" for name in found]
+
+
+@contextlib.contextmanager
+def _said(experiment: Experiment, mesh: Mesh) -> Iterator[None]:
+    """Says what is being compiled and, at the end, how long it took."""
+    remat = ", rematerialised" if getattr(experiment.model, "remat", False) else ""
+    where = f"{mesh.size} × {mesh.devices.flat[0].device_kind}"
+    words = f"compiling for {where}, batch {experiment.batch_size}{remat} …"
+    print(words, end="", file=sys.stderr, flush=True)
+    start = time.perf_counter()
+    try:
+        yield
+    finally:
+        print(f" {time.perf_counter() - start:.0f} s", file=sys.stderr, flush=True)
