@@ -120,13 +120,13 @@ def make_mesh(parallel: Parallel) -> Mesh:
     if not 1 <= count <= local:
         raise InputError(
             f"parallel.devices is {count}, but this machine has {local} "
-            f"({jax.local_devices()[0].platform}); set --parallel.devices to 1 to {local}, or "
-            "leave it out to use all"
+            f"({jax.local_devices()[0].platform}); set --parallel.devices to at most "
+            f"{local}, or leave it out to use all"
         )
     if parallel.space < 1 or count % parallel.space:
         raise InputError(
-            f"parallel.space is {parallel.space}, which doesn't divide the {count} devices; set "
-            "--parallel.space to a divisor of it"
+            f"parallel.space is {parallel.space}, which doesn't divide {count} device"
+            f"{'s' * (count > 1)}; set --parallel.space to a divisor of that"
         )
     hosts = range(jax.process_count())
     devices = [d for host in hosts for d in jax.local_devices(process_index=host)[:count]]

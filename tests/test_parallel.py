@@ -120,7 +120,7 @@ def test_the_devices_asked_for_must_be_there():
     assert make_mesh(Parallel(space=4)).shape == {"data": 2, "space": 4}
     with pytest.raises(InputError, match=r"devices is 9, but this machine has 8 .*--parallel.dev"):
         make_mesh(Parallel(devices=9))
-    with pytest.raises(InputError, match=r"space is 3, which doesn't divide the 8 devices"):
+    with pytest.raises(InputError, match=r"space is 3, which doesn't divide 8 devices"):
         make_mesh(Parallel(space=3))
 
 
