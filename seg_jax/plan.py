@@ -275,13 +275,15 @@ def plan(
     height, width = experiment.size
     where = topology or "this machine"
     title = (
-        f"{experiment.name}: {type(experiment.model).__name__} in {experiment.model.dtype}, "
+        f"{experiment.name}: {type(experiment.model).__name__} in "
+        f"{getattr(experiment.model, 'dtype', 'float32')}, "
         f"{_parameters(experiment):,} parameters\n"
         f"{height}×{width}, batch {experiment.batch_size} on {mesh.size} × {kind} ({where})"
         + (f", {space} an image" if space > 1 else "")
     )
-    note = "\nOn CPUs a loop counts once, so operations and bytes are too low.\n"
-    return f"{title}\n\n{_table(columns)}\n{note * (kind == 'cpu')}"
+    loops = kind == "cpu" or experiment.accumulate > 1  # kernel gradients, parts of a batch
+    note = "\nThe compiler counts a loop once, so operations and bytes are too low.\n" * loops
+    return f"{title}\n\n{_table(columns)}\n{note}"
 
 
 def _variants(experiment: Experiment) -> dict:
