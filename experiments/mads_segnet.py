@@ -17,7 +17,7 @@ from seg_jax.models import SegNet
 experiment = dataclasses.replace(
     unet,
     name="mads_segnet",
-    model=SegNet(features=(8, 16, 32, 64, 128), convs=(1, 2, 2, 2, 2)),
+    model=SegNet(features=(8, 24, 48, 96, 128, 128), convs=(1, 2, 2, 2, 2, 2)),
 )
 
 if __name__ == "__main__":

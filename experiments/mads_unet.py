@@ -20,16 +20,16 @@ from seg_jax.optimiser import AdamW
 experiment = Experiment(
     name="mads_unet",
     model=UNet(
-        features=(8, 16, 32, 64, 128, 128),
-        convs=(1, 2, 2, 2, 2, 2),
-        decoder=(128, 64, 32, 16, 0),  # at the full size a 1×1 head is enough, and much cheaper
+        features=(8, 24, 48, 96, 128, 128, 128),
+        convs=(1, 2, 2, 2, 2, 2, 2),
+        decoder=(128, 128, 96, 48, 24, 0),  # at the full size a 1×1 head is enough, much cheaper
     ),
     data=Mads(split="by_clip"),
     size=(192, 256),
     epochs=30,
-    batch_size=8,
+    batch_size=4,
     loss=Loss(cross_entropy=1.0, dice=1.0),
-    optimiser=AdamW(learning_rate=3e-3),
+    optimiser=AdamW(learning_rate=2e-3),
     augment=Augment(
         flip=True,
         rotate=15,

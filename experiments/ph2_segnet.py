@@ -1,12 +1,13 @@
 """A SegNet with pooling indices segments nevi in dermoscopic images: PH², 200 images.
 
     python experiments/ph2_segnet.py --data.raw PATH/TO/PH2Dataset
-    python experiments/ph2_segnet.py --data.split ordered --epochs 80 --workdir runs/ordered
+    python experiments/ph2_segnet.py --data.split ordered --epochs 120 --workdir runs/ordered
 
 Protocol: as `ph2_unet.py`; everything but the network is the same.
 
-Score on the lesson's 20 test images, seed 0: Dice 0.921 [0.890, 0.946], IoU 0.860, accuracy 0.947.
-Training took 29 minutes on 2 CPU cores that were busy with other work.
+Score, seed 0: on the lesson's 20 test images Dice 0.931 [0.903, 0.952], IoU 0.875, accuracy 0.952,
+after 22 minutes on 2 CPU cores that compiled and tested other things meanwhile; on the 100 of
+`ordered` Dice 0.910 [0.891, 0.926], IoU 0.845, accuracy 0.931, after 14 minutes.
 """
 
 import dataclasses
@@ -19,7 +20,7 @@ from seg_jax.models import SegNet
 experiment = dataclasses.replace(
     unet,
     name="ph2_segnet",
-    model=SegNet(features=(8, 16, 32, 64, 128), convs=(1, 2, 2, 2, 2)),
+    model=SegNet(features=(8, 24, 48, 96, 128, 128), convs=(1, 2, 2, 2, 2, 2)),
 )
 
 if __name__ == "__main__":

@@ -1,14 +1,15 @@
 """A U-Net segments nevi in dermoscopic images: PH², 200 images (Mendonça et al. 2013).
 
     python experiments/ph2_unet.py --data.raw PATH/TO/PH2Dataset
-    python experiments/ph2_unet.py --data.split ordered --epochs 80 --workdir runs/ph2_unet_ordered
+    python experiments/ph2_unet.py --data.split ordered --epochs 120 --workdir runs/ph2_unet_ordered
 
 Protocol: the lesson's 180 images to train and 20 to test (`--data.split lesson`), no validation
 part, so the last weights are scored; or 80 to train, 20 to validate and 100 to test, as ordered in
 the literature's preparation scripts (`--data.split ordered`). 256×256, trained from scratch.
 
-Score on the lesson's 20 test images, seed 0: Dice 0.920 [0.880, 0.949], IoU 0.860, accuracy 0.941.
-Training took 42 minutes on 2 CPU cores that were busy with other work.
+Score, seed 0: on the lesson's 20 test images Dice 0.931 [0.890, 0.958], IoU 0.879, accuracy 0.951,
+after 32 minutes on 2 CPU cores that compiled and tested other things meanwhile; on the 100 of
+`ordered` Dice 0.911 [0.892, 0.926], IoU 0.845, accuracy 0.931, after 20 minutes.
 """
 
 from seg_jax import cli
@@ -22,21 +23,21 @@ from seg_jax.optimiser import AdamW
 experiment = Experiment(
     name="ph2_unet",
     model=UNet(
-        features=(8, 16, 32, 64, 128, 128),
-        convs=(1, 2, 2, 2, 2, 2),
-        decoder=(128, 64, 32, 16, 0),  # at the full size a 1×1 head is enough, and much cheaper
+        features=(8, 24, 48, 96, 128, 128, 128),
+        convs=(1, 2, 2, 2, 2, 2, 2),
+        decoder=(128, 128, 96, 48, 24, 0),  # at the full size a 1×1 head is enough, much cheaper
     ),
     data=Ph2(split="lesson"),
     size=(256, 256),
-    epochs=40,
-    batch_size=8,
+    epochs=80,
+    batch_size=4,
     loss=Loss(cross_entropy=1.0, dice=1.0),
-    optimiser=AdamW(learning_rate=3e-3),
+    optimiser=AdamW(learning_rate=2e-3),
     augment=Augment(
         flip=True,
         rotate90=True,
         rotate=45,
-        scale=(0.8, 1.25),
+        scale=(0.75, 1.35),
         brightness=0.2,
         contrast=0.2,
         saturation=0.2,
