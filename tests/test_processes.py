@@ -198,5 +198,5 @@ def test_a_host_that_dies_takes_the_other_down(tmp_path):
     wait_for(lambda: steps_logged(workdir) >= 6, first, second)
     second.kill()
     assert first.wait(HEARTBEAT_SECONDS + 30) not in (0, PREEMPTED)
-    named = r"Task 1 heartbeat timeout|unhealthy \(stopped sending heartbeats\):\s+1\b"
+    named = r"Task 1 heartbeat timeout|unhealthy \(stopped sending heartbeats\):\s+(\S*task:)?1\b"
     assert re.search(named, log_of(workdir))
