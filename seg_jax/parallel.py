@@ -9,7 +9,7 @@ import contextlib
 import importlib.util
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -131,8 +131,13 @@ def make_mesh(parallel: Parallel) -> Mesh:
     hosts = range(jax.process_count())
     devices = [d for host in hosts for d in jax.local_devices(process_index=host)[:count]]
     if parallel.mesh or parallel.space > 1:
-        return Mesh(np.reshape(devices, (-1, parallel.space)), ("data", "space"))
+        return data_by_space(devices, parallel.space)
     return Mesh(np.array(devices), (DEVICES,))
+
+
+def data_by_space(devices: Sequence[jax.Device], space: int) -> Mesh:
+    """The mesh in which each `space` devices share an image."""
+    return Mesh(np.reshape(devices, (-1, space)), ("data", "space"))
 
 
 def space_of(mesh: Mesh) -> int:

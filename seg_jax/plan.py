@@ -29,7 +29,7 @@ from seg_jax import config, parallel, predict
 from seg_jax.config import Experiment
 from seg_jax.errors import InputError
 from seg_jax.files import write_whole
-from seg_jax.step import init_state, make_train_step
+from seg_jax.step import make_train_step
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ def mesh_of(topology: str | None, space: int) -> Mesh:
         raise InputError(
             f"--space {space} doesn't divide the {len(devices)} devices; give a divisor"
         )
-    return Mesh(np.reshape(devices, (-1, space)), ("data", "space"))
+    return parallel.data_by_space(devices, space)
 
 
 def cost(experiment: Experiment, mesh: Mesh, *, topology: str | None, folder: Path) -> Cost:
@@ -179,7 +179,6 @@ def lower(experiment: Experiment, mesh: Mesh) -> jax.stages.Lowered:
         average=experiment.average,
         accumulate=experiment.accumulate,
     )
-    state = jax.eval_shape(lambda: init_state(experiment.model, optimiser, seed=0, shape=shape))
     batch = {
         "image": jax.ShapeDtypeStruct((batch_size, *shape), np.uint8),
         "label": jax.ShapeDtypeStruct((batch_size, *shape[:2]), np.uint8),
@@ -188,7 +187,7 @@ def lower(experiment: Experiment, mesh: Mesh) -> jax.stages.Lowered:
     }
     if experiment.loss.boundary:
         batch["weight"] = jax.ShapeDtypeStruct((batch_size, *shape[:2]), np.float32)
-    arguments = parallel.described(state, batch, mesh)
+    arguments = parallel.described(predict.shapes_of_state(experiment), batch, mesh)
     return parallel.compiled(step, mesh, donate=True).lower(*arguments)
 
 
@@ -233,7 +232,7 @@ def largest_batch(
         units = min(units, 4 * large, (large + too_many) // 2)
         if units <= large + large // 16:
             return large * unit
-        if not fits(int(units)):
+        if not fits(units):
             too_many = units
 
 
@@ -296,10 +295,8 @@ def _variants(experiment: Experiment) -> dict:
 
 
 def _parameters(experiment: Experiment) -> int:
-    optimiser, _ = experiment.optimiser.chain(1)
-    shape = (*experiment.size, experiment.data.channels)
-    state = jax.eval_shape(lambda: init_state(experiment.model, optimiser, seed=0, shape=shape))
-    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(state.variables["params"]))
+    params = predict.shapes_of_state(experiment).variables["params"]
+    return sum(leaf.size for leaf in jax.tree.leaves(params))
 
 
 def _figures(found: Cost, experiment: Experiment, mesh: Mesh) -> dict[str, str]:

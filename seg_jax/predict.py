@@ -18,7 +18,7 @@ from seg_jax.datasets.images import IMAGE_SUFFIXES, read_image
 from seg_jax.errors import InputError
 from seg_jax.input import resize_image, resize_label
 from seg_jax.overlay import overlay
-from seg_jax.step import Variables, init_state, normalise, probabilities_of, to_float
+from seg_jax.step import TrainState, Variables, init_state, normalise, probabilities_of, to_float
 
 Predict = Callable[[np.ndarray], np.ndarray]
 """Images (B, H, W, C) uint8 at the training size to probabilities (B, H, W, K) float32."""
@@ -36,16 +36,20 @@ def read_experiment(workdir: Path) -> Experiment:
     return from_json(json.loads(path.read_text()))
 
 
+def shapes_of_state(experiment: Experiment) -> TrainState:
+    """The state that an experiment trains, as shapes and dtypes alone."""
+    optimiser, _ = experiment.optimiser.chain(1)
+    shape = (*experiment.size, experiment.data.channels)
+    return jax.eval_shape(
+        partial(init_state, experiment.model, optimiser, seed=experiment.seed, shape=shape)
+    )
+
+
 def load(workdir: Path) -> tuple[Experiment, Variables, int]:
     """The experiment of a workdir, the variables to predict with, and their step."""
     experiment = read_experiment(workdir)
-    optimiser, _ = experiment.optimiser.chain(1)
-    shape = (*experiment.size, experiment.data.channels)
-    like = jax.eval_shape(
-        partial(init_state, experiment.model, optimiser, seed=experiment.seed, shape=shape)
-    )
     checkpoints = Checkpoints(workdir, read_only=True)
-    variables, step = checkpoints.restore_for_prediction(like)
+    variables, step = checkpoints.restore_for_prediction(shapes_of_state(experiment))
     checkpoints.close()
     return experiment, variables, step
 

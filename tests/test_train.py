@@ -3,17 +3,14 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
+from tiny import lines_of, state_of
 
 from seg_jax import input
-from seg_jax.checkpoint import Checkpoints
 from seg_jax.errors import InputError
 from seg_jax.log import Log, read_metrics
 from seg_jax.optimiser import AdamW
 from seg_jax.parallel import Parallel, make_mesh
-from seg_jax.step import init_state
 from seg_jax.train import train as train_on
-
-MEASURED = ("images_per_second", "data_wait", "seconds")
 
 
 def train(experiment, examples, validation, workdir):
@@ -23,16 +20,6 @@ def train(experiment, examples, validation, workdir):
 @pytest.fixture(scope="module")
 def parts(tiny):
     return [input.load(tiny.data, part, tiny.size) for part in ("train", "val")]
-
-
-def state_of(experiment, workdir):
-    optimiser, _ = experiment.optimiser.chain(1)
-    checkpoints = Checkpoints(workdir)
-    state = checkpoints.resume(
-        init_state(experiment.model, optimiser, seed=0, shape=(*experiment.size, 3))
-    )
-    checkpoints.close()
-    return state
 
 
 def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(tiny, parts, tmp_path, monkeypatch):
@@ -54,13 +41,7 @@ def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(tiny, parts, tmp_path
 
     whole, stopped = (state_of(tiny, tmp_path / name) for name in ("whole", "stopped"))
     jax.tree.map(np.testing.assert_array_equal, whole, stopped)
-    lines = [
-        [
-            {name: value for name, value in line.items() if name not in MEASURED}
-            for line in read_metrics(tmp_path / name / "metrics.jsonl")
-        ]
-        for name in ("whole", "stopped")
-    ]
+    lines = [lines_of(tmp_path / name) for name in ("whole", "stopped")]
     assert lines[0] == lines[1]
     assert [line["step"] for line in lines[0] if "val_dice" in line] == [4, 8]
 

@@ -6,12 +6,16 @@ import sys
 from pathlib import Path
 
 from seg_jax import cli
+from seg_jax.checkpoint import Checkpoints
 from seg_jax.config import Experiment
 from seg_jax.datasets import Nevi
+from seg_jax.log import read_metrics
 from seg_jax.losses import Loss
 from seg_jax.models import UNet
 from seg_jax.optimiser import AdamW
 from seg_jax.parallel import Parallel
+from seg_jax.predict import shapes_of_state
+from seg_jax.step import TrainState
 
 TINY = Experiment(
     name="tiny",
@@ -41,6 +45,26 @@ def start(workdir: Path, *flags: str, devices: int = 1) -> subprocess.Popen:
             stdout=log,
             stderr=subprocess.STDOUT,
         )
+
+
+MEASURED = ("images_per_second", "data_wait", "seconds")
+"""What differs between two runs of one experiment."""
+
+
+def state_of(experiment: Experiment, workdir: Path) -> TrainState:
+    """The newest state that a run saved."""
+    checkpoints = Checkpoints(workdir)
+    state = checkpoints.resume(shapes_of_state(experiment))
+    checkpoints.close()
+    return state
+
+
+def lines_of(workdir: Path) -> list[dict]:
+    """A run's log, without what is measured."""
+    return [
+        {name: value for name, value in line.items() if name not in MEASURED}
+        for line in read_metrics(workdir / "metrics.jsonl")
+    ]
 
 
 if __name__ == "__main__":
