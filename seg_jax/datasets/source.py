@@ -1,6 +1,7 @@
 """What every data set looks like to the rest of seg_jax: a source of labelled images."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -18,7 +19,29 @@ class Example(NamedTuple):
     image: np.ndarray
     """(height, width, channels) uint8."""
     label: np.ndarray
-    """(height, width) uint8: the class of each pixel, or `VOID`."""
+    """(height, width) uint8: the class of each pixel, or `VOID`; 0 where the data has no classes."""
+    instance: np.ndarray | None = None
+    """(height, width) uint16: the number of the object that each pixel belongs to, 0 for none."""
+    joints: np.ndarray | None = None
+    """(people, joints, 3) float32: x and y in pixels, whose centres are at whole numbers, and
+    visibility as in COCO: 0 unlabelled, 1 labelled but hidden, 2 visible."""
+    area: np.ndarray | None = None
+    """(people,) float32: pixels that each person covers, the scale of OKS."""
+
+
+@dataclass(frozen=True)
+class Skeleton:
+    """What a person's joints are called and how they belong together."""
+
+    joints: tuple[str, ...]
+    """Names, in the order of `Example.joints`."""
+    limbs: tuple[tuple[int, int], ...]
+    """Pairs of joints that a limb connects; together a tree, or a graph that holds one."""
+    mirrored: tuple[int, ...]
+    """For each joint, the joint whose place it takes in a mirror image."""
+    sigmas: tuple[float, ...]
+    """For each joint, the standard deviation of its annotation relative to the person's scale, as
+    COCO's keypoint evaluation defines it."""
 
 
 class Source(Protocol):
@@ -36,6 +59,25 @@ class Source(Protocol):
     @property
     def channels(self) -> int:
         """Channels of the images."""
+
+    # A source of objects has these as well.
+
+    @property
+    def segments(self) -> tuple[str, ...]:
+        """For each class, the name of the segment that it is a part of; for most sets `classes`.
+
+        Body parts, say, all belong to a person.
+        """
+
+    @property
+    def things(self) -> tuple[str, ...]:
+        """Names of the segments that come as countable objects; the others are stuff."""
+
+    # A source of people has this as well.
+
+    @property
+    def skeleton(self) -> Skeleton:
+        """The joints of its people."""
 
     def read(self, part: Part) -> Iterator[Example]:
         """Yields the examples of a part in a fixed order, decoded one at a time.
