@@ -28,9 +28,10 @@ import tyro
 
 from seg_jax import models
 from seg_jax.augment import Augment
-from seg_jax.losses import Loss
+from seg_jax.datasets import Nevi
 from seg_jax.models import layers
 from seg_jax.step import init_state, make_train_step
+from seg_jax.tasks import Semantic
 
 Net = Literal["lesson_unet", "lesson_segnet", "original_unet", "original_segnet"]
 Advance = Callable[[], float]
@@ -82,7 +83,8 @@ def jax_steps(name: Net, image: np.ndarray, label: np.ndarray, *, plain: bool) -
             "epoch": jax.numpy.zeros(batch, int),
             "index": jax.numpy.arange(batch),
         }
-        step = make_train_step(net, optimiser, Loss(), augmentation=Augment(), seed=0)
+        objective = partial(Semantic().objective, Nevi())
+        step = make_train_step(net, optimiser, objective, augmentation=Augment(), seed=0)
         compiled = jax.jit(step, donate_argnums=0).lower(state, data).compile()
 
     def advance() -> float:

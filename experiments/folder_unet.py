@@ -18,6 +18,7 @@ from seg_jax.datasets import Folder
 from seg_jax.losses import Loss
 from seg_jax.models import UNet
 from seg_jax.optimiser import AdamW
+from seg_jax.tasks import Semantic
 
 experiment = Experiment(
     name="folder_unet",
@@ -26,7 +27,7 @@ experiment = Experiment(
     size=(256, 256),
     epochs=50,
     batch_size=8,
-    loss=Loss(cross_entropy=1.0, dice=1.0),
+    task=Semantic(Loss(cross_entropy=1.0, dice=1.0)),
     optimiser=AdamW(learning_rate=1e-3),
     augment=Augment(
         flip=True, rotate=20, scale=(0.8, 1.25), brightness=0.2, contrast=0.2, saturation=0.2

@@ -18,6 +18,7 @@ from seg_jax.datasets import Mads
 from seg_jax.losses import Loss
 from seg_jax.models import UNet
 from seg_jax.optimiser import AdamW
+from seg_jax.tasks import Semantic
 
 experiment = Experiment(
     name="mads_unet",
@@ -30,7 +31,7 @@ experiment = Experiment(
     size=(192, 256),
     epochs=30,
     batch_size=4,
-    loss=Loss(cross_entropy=1.0, dice=1.0),
+    task=Semantic(Loss(cross_entropy=1.0, dice=1.0)),
     optimiser=AdamW(learning_rate=2e-3),
     augment=Augment(
         flip=True,

@@ -19,6 +19,7 @@ from seg_jax.datasets import Ph2
 from seg_jax.losses import Loss
 from seg_jax.models import UNet
 from seg_jax.optimiser import AdamW
+from seg_jax.tasks import Semantic
 
 experiment = Experiment(
     name="ph2_unet",
@@ -31,7 +32,7 @@ experiment = Experiment(
     size=(256, 256),
     epochs=80,
     batch_size=4,
-    loss=Loss(cross_entropy=1.0, dice=1.0),
+    task=Semantic(Loss(cross_entropy=1.0, dice=1.0)),
     optimiser=AdamW(learning_rate=2e-3),
     augment=Augment(
         flip=True,

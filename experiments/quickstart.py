@@ -15,6 +15,7 @@ from seg_jax.datasets import Nevi
 from seg_jax.losses import Loss
 from seg_jax.models import UNet
 from seg_jax.optimiser import AdamW
+from seg_jax.tasks import Semantic
 
 experiment = Experiment(
     name="quickstart",
@@ -23,7 +24,7 @@ experiment = Experiment(
     size=(128, 128),
     epochs=12,
     batch_size=8,
-    loss=Loss(cross_entropy=1.0, dice=1.0),
+    task=Semantic(Loss(cross_entropy=1.0, dice=1.0)),
     optimiser=AdamW(learning_rate=3e-3),
     augment=Augment(flip=True, rotate90=True),
     evaluate_every=3,

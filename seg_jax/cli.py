@@ -158,7 +158,7 @@ def run_experiment(experiment: Experiment) -> None:
 
     Several hosts train together; then the first one does the rest.
     """
-    workdir, data = experiment.folder, experiment.data
+    workdir = experiment.folder
     mesh = parallel.make_mesh(experiment.parallel)
     config.check(experiment, devices=mesh.size, space=parallel.space_of(mesh))
     _refuse_another(workdir, experiment)
@@ -167,11 +167,7 @@ def run_experiment(experiment: Experiment) -> None:
         print(f"{workdir} is finished: {evaluate.in_words(scores)}")
         print(f"report: {report.write_report(workdir)}")
         return
-    boundary = experiment.loss.boundary > 0
-    examples, validation = (
-        input.load(data, part, experiment.size, boundary_weights=boundary)
-        for part in ("train", "val")
-    )
+    examples, validation = (input.load(experiment, part) for part in ("train", "val"))
     first = parallel.is_first_host()
     kept = json.dumps(config.to_json(experiment), indent=2) + "\n"
     if first:

@@ -17,9 +17,9 @@ import flax.linen as nn
 
 from seg_jax.augment import Augment
 from seg_jax.errors import InputError
-from seg_jax.losses import Loss
 from seg_jax.optimiser import AdamW
 from seg_jax.parallel import Parallel
+from seg_jax.tasks import Semantic
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,8 @@ class Experiment:
     """The network."""
     data: Any
     """The data set and its protocol."""
+    task: Any = field(default_factory=Semantic)
+    """What the network's maps mean: how they are learnt, scored and drawn."""
     workdir: Path | None = None
     """Where the run is kept: checkpoints, logs, scores, pictures; runs/NAME if not given."""
     size: tuple[int, int] = (256, 256)
@@ -42,8 +44,6 @@ class Experiment:
     """Images an update, over all devices of all hosts."""
     accumulate: int = 1
     """Parts in which a batch is run one after another, where it doesn't fit at once."""
-    loss: Loss = field(default_factory=Loss)
-    """What is minimised."""
     optimiser: Any = field(default_factory=AdamW)
     """How the weights move."""
     augment: Augment = field(default_factory=Augment)
@@ -78,18 +78,13 @@ def check(experiment: Experiment, *, devices: int, space: int = 1) -> None:
     Raises:
       InputError: naming the field and the mend.
     """
-    classes = experiment.data.classes
-    if experiment.model.outputs != len(classes):
+    experiment.task.check(experiment.data)
+    maps = experiment.task.maps(experiment.data)
+    if experiment.model.outputs != len(maps):
+        named = ", ".join(maps) if len(maps) <= 8 else f"{maps[0]} … {maps[-1]}"
         raise InputError(
-            f"model.outputs is {experiment.model.outputs}, but the data has {len(classes)} "
-            f"class{'es' * (len(classes) > 1)} ({', '.join(classes)}); "
-            f"set --model.outputs {len(classes)}"
-        )
-    weights = experiment.loss.class_weights
-    if weights is not None and len(weights) != max(2, len(classes)):
-        raise InputError(
-            f"loss.class_weights has {len(weights)} numbers; it needs {max(2, len(classes))}, "
-            "one for each class" + " (background first)" * (len(classes) == 1)
+            f"model.outputs is {experiment.model.outputs}, but task and data need {len(maps)} "
+            f"map{'s' * (len(maps) > 1)} ({named}); set --model.outputs {len(maps)}"
         )
     positive = ("epochs", "batch_size", "accumulate", "evaluate_every", "log_every")
     for name in positive:

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
 
-from seg_jax import losses
-from seg_jax.datasets.source import VOID, Part, Source
+from seg_jax.config import Experiment
+from seg_jax.datasets.source import VOID, Example, Part
 from seg_jax.errors import InputError
+from seg_jax.resize import resize_image
 
 
 @dataclass(frozen=True)
@@ -20,63 +20,51 @@ class Examples:
     """One part of a data set in memory, at the training size."""
 
     ids: tuple[str, ...]
-    image: np.ndarray
-    """(N, H, W, C) uint8."""
-    label: np.ndarray
-    """(N, H, W) uint8, `VOID` where unknown."""
-    weight: np.ndarray | None = None
-    """(N, H, W) float32 weights of the pixels in the loss, where the loss wants them."""
+    arrays: dict[str, np.ndarray]
+    """By name, (N, ...): `image` (N, H, W, C) uint8, `label` (N, H, W) uint8 with `VOID` where
+    unknown, and what else the task wants."""
 
     def __len__(self) -> int:
         return len(self.ids)
 
-    def arrays(self, rows: np.ndarray) -> dict[str, np.ndarray]:
+    def of(self, rows: np.ndarray) -> dict[str, np.ndarray]:
         """The arrays of some examples, as a step takes them."""
-        batch = {"image": self.image[rows], "label": self.label[rows]}
-        return batch if self.weight is None else batch | {"weight": self.weight[rows]}
+        return {name: values[rows] for name, values in self.arrays.items()}
 
 
-def load(
-    source: Source, part: Part, size: tuple[int, int], *, boundary_weights: bool = False
-) -> Examples | None:
-    """Reads a part and resizes it; None where the protocol has no such part.
-
-    Args:
-      source: the data set.
-      part: "train", "val" or "test".
-      size: (height, width) of the result; the aspect ratio isn't kept.
-      boundary_weights: whether to weigh pixels between objects up (`losses.boundary_weights`).
+def load(experiment: Experiment, part: Part) -> Examples | None:
+    """Reads a part of an experiment's data and resizes it; None where it has no such part.
 
     Raises:
       InputError: if the part is broken, or "train" or "test" is empty.
     """
-    ids, images, labels = [], [], []
-    for example in source.read(part):
+    ids, found = [], []
+    for example in experiment.data.read(part):
         ids.append(example.id)
-        images.append(resize_image(example.image, size))
-        labels.append(resize_label(example.label, size))
+        found.append(arrays_of(experiment, example))
     if not ids:
         if part == "val":
             return None
         raise InputError(f"data: the {part} part holds no image; choose another split")
-    weight = None
-    if boundary_weights:
-        weight = np.stack([losses.boundary_weights(np.where(x == VOID, 0, x)) for x in labels])
-    return Examples(tuple(ids), np.stack(images), np.stack(labels), weight)
+    return Examples(tuple(ids), {name: _stacked([f[name] for f in found]) for name in found[0]})
 
 
-def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Antialiased bilinear resizing of (H, W, C) uint8 to (*size, C)."""
-    channels = [
-        Image.fromarray(image[..., c]).resize(size[::-1], Image.Resampling.BILINEAR)
-        for c in range(image.shape[-1])
-    ]
-    return np.stack([np.asarray(channel) for channel in channels], axis=-1)
+def arrays_of(
+    experiment: Experiment, example: Example, size: tuple[int, int] | None = None
+) -> dict[str, np.ndarray]:
+    """What a step takes of an example, at the training size if no other is given.
+
+    The aspect ratio isn't kept.
+    """
+    size = size or experiment.size
+    image = resize_image(example.image, size)
+    return {"image": image, **experiment.task.arrays(experiment.data, example, size)}
 
 
-def resize_label(label: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Nearest-neighbour resizing of (H, W) uint8 to `size`."""
-    return np.asarray(Image.fromarray(label).resize(size[::-1], Image.Resampling.NEAREST))
+def _stacked(arrays: list[np.ndarray]) -> np.ndarray:
+    """Stacks arrays; those with fewer rows than others, such as people, are filled up with 0."""
+    most = max(len(x) for x in arrays)
+    return np.stack([np.pad(x, [(0, most - len(x))] + [(0, 0)] * (x.ndim - 1)) for x in arrays])
 
 
 def training_steps(examples: int, *, epochs: float, batch_size: int) -> int:
@@ -94,7 +82,7 @@ def training_batch(
     end, and a batch may be larger than the data set. Several hosts each take their own rows.
 
     Returns:
-      `image`, `label` (and `weight`), and `epoch` and `index` (B,) int32: which visit of which
+      the arrays of the examples, and `epoch` and `index` (B,) int32: which visit of which
       example each row is.
     """
     n = len(examples)
@@ -102,7 +90,7 @@ def training_batch(
     epochs = places // n
     order = {e: np.random.default_rng([seed, e]).permutation(n) for e in np.unique(epochs)}
     rows = np.array([order[e][p % n] for e, p in zip(epochs, places, strict=True)])
-    return examples.arrays(rows) | {
+    return examples.of(rows) | {
         "epoch": epochs.astype(np.int32),
         "index": rows.astype(np.int32),
     }
@@ -118,6 +106,6 @@ def evaluation_batches(
     """
     for start in range(0, len(examples), batch_size):
         places = start + np.arange(batch_size)[rows]
-        batch = examples.arrays(np.minimum(places, len(examples) - 1))
+        batch = examples.of(np.minimum(places, len(examples) - 1))
         batch["label"][places >= len(examples)] = VOID
         yield min(batch_size, len(examples) - start), batch

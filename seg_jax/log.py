@@ -27,7 +27,14 @@ class Log:
     """
 
     def __init__(
-        self, workdir: Path, *, batch_size: int, examples: int, resume_at: int, writes: bool = True
+        self,
+        workdir: Path,
+        *,
+        batch_size: int,
+        examples: int,
+        resume_at: int,
+        best: str = "dice",
+        writes: bool = True,
     ):
         """Opens the log; lines of steps after `resume_at` are dropped, they will come again.
 
@@ -36,13 +43,16 @@ class Log:
           batch_size: images a step.
           examples: images an epoch.
           resume_at: steps done.
+          best: the validation score that tells the best weights.
           writes: whether lines go to the disk; of several hosts, the first one's do.
         """
         self._path = workdir / "metrics.jsonl"
         self._batch_size, self._examples = batch_size, examples
         self._waited, self._since = 0.0, time.perf_counter()
         lines = [line for line in read_metrics(self._path) if line["step"] <= resume_at]
-        self._best = max((line["val_dice"] for line in lines if "val_dice" in line), default=-1.0)
+        self._score = f"val_{best}"
+        scores = (line[self._score] for line in lines if self._score in line)
+        self._best = max(scores, default=-1.0)
         self._start = self._since - (lines[-1]["seconds"] if lines else 0.0)
         suspended = lines.pop() if lines and "pending" in lines[-1] else {"pending": []}
         self._pending: list[tuple[int, dict[str, Any]]] = suspended["pending"]
@@ -101,10 +111,10 @@ class Log:
             self._append(steps[-1][0], {"pending": steps})
 
     def write_scores(self, step: int, scores: dict[str, float]) -> bool:
-        """Writes a line of validation scores; whether its Dice is the best so far."""
+        """Writes a line of validation scores; whether the best so far."""
         line = self._append(step, {f"val_{name}": value for name, value in scores.items()})
-        better = line["val_dice"] > self._best
-        self._best = max(self._best, line["val_dice"])
+        better = line[self._score] > self._best
+        self._best = max(self._best, line[self._score])
         return better
 
     def close(self) -> None:

@@ -196,6 +196,11 @@ def bootstrap_interval(
     return float(low), float(high)
 
 
+def rounded_interval(values) -> list[float]:
+    """`bootstrap_interval` as a run keeps it."""
+    return [round(end, 6) for end in bootstrap_interval(values)]
+
+
 def _known(labels, classes, valid):
     labels = labels.astype(np.int32)  # against bytes, 256 would be 0
     known = (labels >= 0) & (labels < max(classes, 2))

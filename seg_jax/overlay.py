@@ -1,9 +1,13 @@
 """Pictures of predictions on their images."""
 
+from pathlib import Path
+
 import numpy as np
+from PIL import Image
 from scipy import ndimage
 
 from seg_jax.datasets.source import VOID
+from seg_jax.resize import resize_image
 
 # Okabe & Ito's colours, told apart by people with any kind of colour blindness.
 PALETTE = (
@@ -24,6 +28,23 @@ def class_colour(index: int) -> tuple[int, int, int]:
     shades = (hue, hue * 0.6, hue * 0.5 + 127)
     red, green, blue = shades[index // 7 % 3].astype(int).tolist()
     return red, green, blue
+
+
+def shrunk(image: np.ndarray, longest: int = 768) -> np.ndarray:
+    """(height, width, C) uint8, made smaller where a side is longer.
+
+    A picture is shrunk before it is drawn on, so that lines keep their width.
+    """
+    shrink = max(1.0, max(image.shape[:2]) / longest)
+    return resize_image(image, tuple(round(side / shrink) or 1 for side in image.shape[:2]))
+
+
+def write_overlay(folder: Path, name: str, drawn: np.ndarray) -> None:
+    """Writes overlays/NAME.jpg of (height, width, 3) uint8."""
+    path = folder / "overlays" / f"{name}.jpg"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Thin coloured lines don't survive subsampling.
+    Image.fromarray(drawn).save(path, quality=88, subsampling=0)
 
 
 def overlay(

@@ -6,6 +6,7 @@ memory, operations and bytes are the compiler's own count of the very step that 
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import importlib.util
 import json
@@ -27,8 +28,10 @@ from jax.sharding import Mesh
 
 from seg_jax import config, parallel, predict
 from seg_jax.config import Experiment
+from seg_jax.datasets.source import Example
 from seg_jax.errors import InputError
 from seg_jax.files import write_whole
+from seg_jax.input import arrays_of
 from seg_jax.step import make_train_step
 
 
@@ -53,6 +56,9 @@ CHIPS = {
     "TPU v6 lite": Chip(918e12, 1640e9, 32 * GIB),
 }
 """By JAX's name of the kind; cloud.google.com/tpu/docs/v4, v5e, v5p and v6e."""
+
+PEOPLE = 8
+"""People an image for whom a step is sized, where the task is about people."""
 
 _COLLECTIVE = re.compile(
     r"= (?P<shape>.+?) (?P<kind>all-reduce|collective-permute|all-gather|reduce-scatter|all-to-all)"
@@ -168,25 +174,31 @@ def cost(experiment: Experiment, mesh: Mesh, *, topology: str | None, folder: Pa
 
 def lower(experiment: Experiment, mesh: Mesh) -> jax.stages.Lowered:
     """The training step of an experiment, traced for the devices; no array is made."""
-    batch_size, shape = experiment.batch_size, (*experiment.size, experiment.data.channels)
     optimiser, _ = experiment.optimiser.chain(1000)
     step = make_train_step(
         experiment.model,
         optimiser,
-        experiment.loss,
+        functools.partial(experiment.task.objective, experiment.data),
         augmentation=experiment.augment,
         seed=experiment.seed,
         average=experiment.average,
         accumulate=experiment.accumulate,
     )
+    image = np.zeros((*experiment.size, experiment.data.channels), np.uint8)
+    skeleton = getattr(experiment.data, "skeleton", None)
+    blank = Example(
+        id="",
+        image=image,
+        label=image[..., 0],
+        instance=image[..., 0].astype(np.uint16),
+        joints=np.zeros((PEOPLE, len(skeleton.joints), 3), np.float32) if skeleton else None,
+        area=np.zeros(PEOPLE, np.float32),
+    )
+    arrays = arrays_of(experiment, blank) | {name: np.int32(0) for name in ("epoch", "index")}
     batch = {
-        "image": jax.ShapeDtypeStruct((batch_size, *shape), np.uint8),
-        "label": jax.ShapeDtypeStruct((batch_size, *shape[:2]), np.uint8),
-        "epoch": jax.ShapeDtypeStruct((batch_size,), np.int32),
-        "index": jax.ShapeDtypeStruct((batch_size,), np.int32),
+        name: jax.ShapeDtypeStruct((experiment.batch_size, *x.shape), x.dtype)
+        for name, x in arrays.items()
     }
-    if experiment.loss.boundary:
-        batch["weight"] = jax.ShapeDtypeStruct((batch_size, *shape[:2]), np.float32)
     arguments = parallel.described(predict.shapes_of_state(experiment), batch, mesh)
     return parallel.compiled(step, mesh, donate=True).lower(*arguments)
 

@@ -1,27 +1,25 @@
-"""From a workdir and pictures of any size to masks of that size."""
+"""From a workdir and pictures of any size to what the task makes of them at that size."""
 
 import json
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from PIL import Image
 
 from seg_jax.checkpoint import Checkpoints
 from seg_jax.config import Experiment, from_json
 from seg_jax.datasets.images import IMAGE_SUFFIXES, read_image
 from seg_jax.errors import InputError
-from seg_jax.input import resize_image, resize_label
-from seg_jax.overlay import overlay
-from seg_jax.step import TrainState, Variables, init_state, normalise, probabilities_of, to_float
+from seg_jax.resize import resize_image
+from seg_jax.step import TrainState, Variables, init_state, normalise, to_float
 
 Predict = Callable[[np.ndarray], np.ndarray]
-"""Images (B, H, W, C) uint8 at the training size to probabilities (B, H, W, K) float32."""
+"""Images (B, H, W, C) uint8 at the training size to predictions (B, H, W, K) float32."""
 
 
 def read_experiment(workdir: Path) -> Experiment:
@@ -54,26 +52,25 @@ def load(workdir: Path) -> tuple[Experiment, Variables, int]:
     return experiment, variables, step
 
 
-def predictor(model: nn.Module, variables: Variables, *, flips: bool) -> Predict:
-    """Compiles the prediction.
+def predictor(experiment: Experiment, variables: Variables) -> Predict:
+    """Compiles the prediction, averaged over an image's mirror images where the experiment says so.
 
     Args:
-      model: the network.
-      variables: its parameters and statistics.
-      flips: whether to average over the image and its three mirror images.
+      experiment: names the network and the task.
+      variables: the network's parameters and statistics.
     """
-    mirrors = [(), (1,), (2,), (1, 2)] if flips else [()]
+    model, task, data = experiment.model, experiment.task, experiment.data
+    mirrors = [(), (1,), (2,), (1, 2)] if experiment.test_flips else [()]
 
     @jax.jit
     def predict(variables: Variables, image: Array) -> Array:
         image = normalise(to_float(image))
-        mirrored = [
-            jnp.flip(
-                probabilities_of(model.apply(variables, jnp.flip(image, axes), train=False)), axes
-            )
-            for axes in mirrors
-        ]
-        return sum(mirrored) / len(mirrored)
+
+        def seen_mirrored(axes: tuple[int, ...]) -> Array:
+            maps = model.apply(variables, jnp.flip(image, axes), train=False)
+            return task.mirrored(data, task.predictions(data, maps), axes)
+
+        return sum(map(seen_mirrored, mirrors)) / len(mirrors)
 
     return lambda image: np.asarray(predict(variables, image))
 
@@ -88,49 +85,30 @@ def in_batches(predict: Predict, images: Sequence[np.ndarray], batch_size: int) 
     return np.concatenate(rows)
 
 
-def resize_probabilities(probabilities: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Bilinear resizing of (H, W, K) float32 to (*size, K)."""
-    maps = [
-        Image.fromarray(np.ascontiguousarray(probabilities[..., k])).resize(
-            size[::-1], Image.Resampling.BILINEAR
-        )
-        for k in range(probabilities.shape[-1])
-    ]
-    return np.stack([np.asarray(m) for m in maps], axis=-1)
+def decoder(experiment: Experiment) -> Callable[[np.ndarray, tuple[int, int]], Any]:
+    """What a task makes of the predictions (H, W, K) of one image at a size (height, width).
 
-
-def to_labels(probabilities: np.ndarray) -> np.ndarray:
-    """Probabilities (..., K) to labels (...) uint8: one half and above, or the largest."""
-    if probabilities.shape[-1] == 1:
-        return (probabilities[..., 0] >= 0.5).astype(np.uint8)
-    return probabilities.argmax(-1).astype(np.uint8)
-
-
-def save_prediction(
-    folder: Path,
-    name: str,
-    image: np.ndarray,
-    prediction: np.ndarray,
-    classes: tuple[str, ...],
-    label: np.ndarray | None = None,
-) -> None:
-    """Writes predictions/NAME.png and overlays/NAME.jpg.
-
-    The mask has the image's size, 0 and 255 for one class, else labels; the overlay is at most 768
-    pixels long.
+    The result has no batch axis; its maps are filled up below and at the right, to whole multiples
+    of `STEP`, so that images of many sizes share a few compiled programs.
     """
-    mask = folder / "predictions" / f"{name}.png"
-    picture = folder / "overlays" / f"{name}.jpg"
-    for path in (mask, picture):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(prediction * 255 if len(classes) == 1 else prediction).save(mask)
-    # Shrunk before it is drawn on, so that lines keep their width.
-    shrink = max(1.0, max(image.shape[:2]) / 768)
-    size = (round(image.shape[0] / shrink) or 1, round(image.shape[1] / shrink) or 1)
-    image, prediction = resize_image(image, size), resize_label(prediction, size)
-    label = None if label is None else resize_label(label, size)
-    drawn = Image.fromarray(overlay(image, prediction, label, classes))
-    drawn.save(picture, quality=88, subsampling=0)  # thin coloured lines don't survive subsampling
+    task, data = experiment.task, experiment.data
+    decode = jax.jit(partial(task.decode, data))
+
+    def decoded(predictions: np.ndarray, size: tuple[int, int]) -> Any:
+        filled = fill_up(task.resized(data, predictions, size), 0)
+        return jax.tree.map(lambda x: np.asarray(x)[0], decode(filled[None]))
+
+    return decoded
+
+
+STEP = 64
+"""Pixels by whose multiples the sizes of compiled programs grow."""
+
+
+def fill_up(maps: np.ndarray, value: int) -> np.ndarray:
+    """(H, W, ...) filled up to multiples of `STEP`."""
+    edges = [(0, -side % STEP) for side in maps.shape[:2]] + [(0, 0)] * (maps.ndim - 2)
+    return np.pad(maps, edges, constant_values=value)
 
 
 def predict_files(workdir: Path, paths: Sequence[Path], out: Path) -> int:
@@ -148,12 +126,12 @@ def predict_files(workdir: Path, paths: Sequence[Path], out: Path) -> int:
     if twice:
         raise InputError(f"two images are called {twice}; predict them into different folders")
     experiment, variables, _ = load(workdir)
-    predict = predictor(experiment.model, variables, flips=experiment.test_flips)
+    predict, decode = predictor(experiment, variables), decoder(experiment)
     for file in files:
         image = read_image(file, experiment.data.channels)
-        probabilities = predict(resize_image(image, experiment.size)[None])[0]
-        prediction = to_labels(resize_probabilities(probabilities, image.shape[:2]))
-        save_prediction(out, file.stem, image, prediction, experiment.data.classes)
+        predictions = predict(resize_image(image, experiment.size)[None])[0]
+        decoded = decode(predictions, image.shape[:2])
+        experiment.task.save(experiment.data, decoded, out, file.stem, image)
     return len(files)
 
 

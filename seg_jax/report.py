@@ -23,7 +23,6 @@ LABELS = {"dice": "Dice", "iou": "IoU", "hd95": "HD95 (px)", "assd": "ASSD (px)"
 DISTANCES = ("hd95", "assd")
 CURVES = {
     "Loss": {"loss": "training", "val_loss": "validation"},
-    "Validation score": {"val_dice": "Dice", "val_iou": "IoU"},
     "Learning rate": {"learning_rate": ""},
     "Gradient norm": {"grad_norm": ""},
     "Images per second": {"images_per_second": ""},
@@ -43,6 +42,11 @@ class Run(NamedTuple):
     """None until the run is finished."""
     images: list[dict[str, Any]]
 
+    @property
+    def best(self) -> str:
+        """The score by which images are ranked."""
+        return (self.scores or {}).get("best", "dice")
+
 
 def write_report(workdir: Path) -> Path:
     """Writes `workdir/report.html`: one file that needs no other to be read.
@@ -57,7 +61,7 @@ def write_report(workdir: Path) -> Path:
         "Scores": _scores(run),
         "Classes": _classes(run),
         "Learning curves": _curves(run),
-        "Dice of each image": _distribution(run),
+        f"{_label(run.best)} of each image": _distribution(run),
         "Pictures": _pictures(run),
         "All images": _images(run),
         "Configuration": _configuration(run),
@@ -142,9 +146,9 @@ def _summary(run: Run) -> str:
         facts.append(f"{run.scores['parameters']:,} parameters")
     took = run.environment.get("seconds")
     facts.append("finished" if took is None else f"finished in {_duration(took)}")
-    interval = _interval(run.scores, "dice", "95 % interval ")
+    interval = _interval(run.scores, run.best, "95 % interval ")
     return f"""{_note(" · ".join(facts))}
-<p class="score"><strong>{_number(run.scores.get("dice"))}</strong> Dice
+<p class="score"><strong>{_number(run.scores.get(run.best))}</strong> {_label(run.best)}
 <span>{interval} {escape(_count(run))}</span></p>"""
 
 
@@ -206,7 +210,11 @@ def _classes(run: Run) -> str:
 def _curves(run: Run) -> str:
     axis = "epoch" if all("epoch" in line for line in run.lines) else "step"
     panels = []
-    for title, names in CURVES.items():
+    logged = dict.fromkeys(name for line in run.lines for name in line)
+    scores = [name for name in logged if name.startswith("val_") and name != "val_loss"][:2]
+    validation = {name: _label(name.removeprefix("val_")) for name in scores}
+    curves = {"Loss": CURVES["Loss"], "Validation score": validation} | CURVES
+    for title, names in curves.items():
         # A resumed run may log a step twice; the later line is the one that counted.
         series = {
             label: {line[axis]: line[name] for line in run.lines if _has(line, axis, name)}
@@ -217,7 +225,7 @@ def _curves(run: Run) -> str:
     if not panels:
         return _note("Nothing has been logged yet.")
     note = ""
-    if not any("val_dice" in line for line in run.lines):
+    if not scores:
         yet = "There has been no validation yet."
         note = _note("There is no validation part in this protocol." if run.scores else yet)
     return f'<div class="curves">{"".join(panels)}</div>{note}'
@@ -231,19 +239,19 @@ def _distribution(run: Run) -> str:
     ranked = _ranked(run)
     if not ranked:
         return ""
-    values = np.array([row["dice"] for row in ranked])
+    values = np.array([row[run.best] for row in ranked])
     first, middle, third = (_number(q) for q in np.quantile(values, (0.25, 0.5, 0.75)))
     text = f"One dot an image. Median {middle} (the line), quartiles {first} and {third}, "
     text += f"lowest {_number(values[0])} ({ranked[0]['id']})."
     if len(run.images) > len(ranked):
-        text += f" Without a Dice: {len(run.images) - len(ranked)}."
-    return f'<figure class="dots">{dots(values, "Dice", text)}</figure>{_note(text)}'
+        text += f" Without a {_label(run.best)}: {len(run.images) - len(ranked)}."
+    return f'<figure class="dots">{dots(values, _label(run.best), text)}</figure>{_note(text)}'
 
 
 def _ranked(run: Run) -> list[dict[str, Any]]:
-    """Images from the worst to the best Dice, without those that have none."""
-    scored = (row for row in run.images if math.isfinite(row.get("dice", math.nan)))
-    return sorted(scored, key=lambda row: (row["dice"], row["id"]))
+    """Images from the worst to the best score, without those that have none."""
+    scored = (row for row in run.images if math.isfinite(row.get(run.best, math.nan)))
+    return sorted(scored, key=lambda row: (row[run.best], row["id"]))
 
 
 def _pictures(run: Run) -> str:
@@ -279,7 +287,7 @@ def _swatch(colour: tuple[int, int, int], name: str) -> str:
 
 
 def _picture(run: Run, row: dict[str, Any]) -> str:
-    name, score = escape(row["id"]), f"Dice {_number(row['dice'])}"
+    name, score = escape(row["id"]), f"{_label(run.best)} {_number(row[run.best])}"
     path = run.workdir / "overlays" / f"{row['id']}.jpg"
     shown = _note("no picture")
     if path.exists():

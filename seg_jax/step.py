@@ -15,14 +15,15 @@ import optax
 from flax import struct
 from jax import Array
 
-from seg_jax import metrics
 from seg_jax.augment import Augment, augment
 from seg_jax.datasets.source import VOID
-from seg_jax.losses import Loss
 
 Batch = dict[str, Array]
 Variables = dict[str, Any]
 Step = Callable[..., tuple[Any, Any]]
+Objective = Callable[..., Array]
+"""`objective(maps, batch, *, axis_name)`: the loss of maps (B, H, W, K) float32, a scalar; with
+`axis_name` this device's share of it."""
 
 
 class TrainState(struct.PyTreeNode):
@@ -71,7 +72,7 @@ def normalise(image: Array) -> Array:
 def make_train_step(
     model: nn.Module,
     optimiser: optax.GradientTransformation,
-    loss: Loss,
+    objective: Objective,
     *,
     augmentation: Augment,
     seed: int,
@@ -81,8 +82,8 @@ def make_train_step(
     """Builds `train_step(state, batch, *, axis_name=None) -> (state, scalars)`.
 
     The batch holds `image` (B, H, W, C) uint8, `label` (B, H, W) uint8 with `VOID` where unknown,
-    `epoch` and `index` (B,) int32, and `weight` (B, H, W) float32 where the loss wants pixel
-    weights. The scalars are `loss` and `grad_norm`, float32, of the whole batch.
+    `epoch` and `index` (B,) int32, and what else the objective wants. The scalars are `loss` and
+    `grad_norm`, float32, of the whole batch.
 
     Randomness is a function of the seed and, for augmentation, each example's epoch and index, or
     for dropout the step: a resumed run draws what the uninterrupted one would have drawn.
@@ -90,7 +91,8 @@ def make_train_step(
     Args:
       model: the network, called as `model.apply(variables, images, train=True)`.
       optimiser: the optax transformation.
-      loss: called with logits (B, H, W, K) float32.
+      objective: called with the network's maps and the batch, its `label` int32 and its `valid`
+        (B, H, W) bool false where the label is `VOID`.
       augmentation: what happens to the images first.
       seed: of augmentation and dropout.
       average: decay of the moving average of the weights; 0 keeps the weights themselves. Early on
@@ -109,14 +111,10 @@ def make_train_step(
         dropout_key = jax.random.fold_in(dropout_root, state.step)
         if axis_name is not None:
             dropout_key = jax.random.fold_in(dropout_key, jax.lax.axis_index(axis_name))
-        data = {
-            "image": to_float(batch["image"]),
-            "label": batch["label"].astype(jnp.int32),
-            "valid": batch["label"] != VOID,
-        } | ({"weight": batch["weight"]} if "weight" in batch else {})
+        data = _opened({n: x for n, x in batch.items() if n not in ("epoch", "index")})
 
         def share_of_loss(params, rest, part, key):
-            logits, changed = model.apply(
+            maps, changed = model.apply(
                 {"params": params, **rest},
                 normalise(part["image"]),
                 train=True,
@@ -124,14 +122,7 @@ def make_train_step(
                 mutable=list(rest),
                 rngs={"dropout": key},
             )
-            value = loss(
-                logits,
-                part["label"],
-                valid=part["valid"],
-                pixel_weights=part.get("weight"),
-                axis_name=axis_name,
-            )
-            return value, dict(changed)
+            return objective(maps, part, axis_name=axis_name), dict(changed)
 
         def accumulate_part(carry, part):
             gradient, value, rest = carry
@@ -173,41 +164,34 @@ def make_train_step(
     return train_step
 
 
-def make_eval_step(model: nn.Module, loss: Loss, *, classes: int) -> Step:
-    """Builds `eval_step(variables, batch, *, axis_name=None) -> (Counts, loss)`.
+def make_eval_step(
+    model: nn.Module, objective: Objective, measure: Callable[[Array, Batch], Any]
+) -> Step:
+    """Builds `eval_step(variables, batch, *, axis_name=None) -> (measured, loss)`.
 
-    The counts are of each image of the batch, (B, K); the loss is the whole batch's. An image
-    whose label is `VOID` throughout counts nowhere: so the last batch is filled up.
+    What is measured is of each image of the batch, (B, ...); the loss is the whole batch's. An
+    image whose label is `VOID` throughout counts nowhere: so the last batch is filled up.
 
     Args:
       model: the network.
-      loss: as in training.
-      classes: number of the task's classes; 1 is binary.
+      objective: as in training.
+      measure: called with the network's maps and the batch.
     """
 
     def eval_step(variables: Variables, batch: Batch, *, axis_name: str | None = None):
-        logits = model.apply(variables, normalise(to_float(batch["image"])), train=False)
-        label, valid = batch["label"].astype(jnp.int32), batch["label"] != VOID
-        counts = metrics.count(labels_of(logits), label, classes=classes, valid=valid)
-        value = loss(
-            logits,
-            label,
-            valid=valid,
-            pixel_weights=batch.get("weight"),
-            axis_name=axis_name,
-        )
-        return counts, value if axis_name is None else jax.lax.psum(value, axis_name)
+        data = _opened(batch)
+        maps = model.apply(variables, normalise(data["image"]), train=False)
+        value = objective(maps, data, axis_name=axis_name)
+        value = value if axis_name is None else jax.lax.psum(value, axis_name)
+        return measure(maps, data), value
 
     return eval_step
 
 
-def probabilities_of(logits: Array) -> Array:
-    """Logits (..., K) to probabilities (..., K): sigmoid for one map, softmax over several."""
-    return jax.nn.sigmoid(logits) if logits.shape[-1] == 1 else jax.nn.softmax(logits, axis=-1)
-
-
-def labels_of(logits: Array) -> Array:
-    """Logits (..., K) to labels (...) int32: above 0 for one map, the largest of several."""
-    if logits.shape[-1] == 1:
-        return (logits[..., 0] > 0).astype(jnp.int32)
-    return jnp.argmax(logits, axis=-1).astype(jnp.int32)
+def _opened(batch: Batch) -> Batch:
+    """A batch as it comes from the host as the objective takes it."""
+    return batch | {
+        "image": to_float(batch["image"]),
+        "label": batch["label"].astype(jnp.int32),
+        "valid": batch["label"] != VOID,
+    }

@@ -1,5 +1,6 @@
 """The training loop. It knows no task: the objects of the experiment do."""
 
+from functools import partial
 from pathlib import Path
 
 from jax.sharding import Mesh
@@ -48,23 +49,24 @@ def train(
     rows = own_rows(batch_size)
 
     optimiser, learning_rate = experiment.optimiser.chain(steps)
+    objective = partial(experiment.task.objective, experiment.data)
     train_step = make_train_step(
         experiment.model,
         optimiser,
-        experiment.loss,
+        objective,
         augmentation=experiment.augment,
         seed=seed,
         average=experiment.average,
         accumulate=experiment.accumulate,
     )
-    eval_step = make_eval_step(
-        experiment.model, experiment.loss, classes=len(experiment.data.classes)
-    )
+    eval_step = make_eval_step(experiment.model, objective, evaluate.measurement(experiment))
     train_step = on_devices(train_step, mesh, donate=True)
     eval_step = on_devices(eval_step, mesh, per_example=True)
 
     checkpoints = Checkpoints(workdir)
-    state = init_state(experiment.model, optimiser, seed=seed, shape=examples.image.shape[1:])
+    state = init_state(
+        experiment.model, optimiser, seed=seed, shape=examples.arrays["image"].shape[1:]
+    )
     state = replicate(checkpoints.resume(state), mesh)
     first = int(state.step)
     log = Log(
@@ -72,6 +74,7 @@ def train(
         batch_size=batch_size,
         examples=len(examples),
         resume_at=first,
+        best=experiment.task.best,
         writes=is_first_host(),
     )
     bar = tqdm(
@@ -95,7 +98,7 @@ def train(
                 if due and validation is not None:
                     with log.paused():
                         scores = evaluate.validate(
-                            eval_step, state.average, validation, batch_size=batch_size, rows=rows
+                            experiment, eval_step, state.average, validation, rows=rows
                         )
                     if is_first_host():
                         bar.write(f"epoch {line['epoch']:g}: " + evaluate.in_words(scores))

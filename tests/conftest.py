@@ -42,7 +42,7 @@ def blobs() -> Examples:
         label[k, top : top + 8, left : left + 5 + k % 3] = 1
     noise = rng.integers(0, 60, (8, 16, 16, 3))
     image = np.clip(label[..., None] * 120 + 40 + noise, 0, 255).astype(np.uint8)
-    return Examples(tuple("abcdefgh"), image, label)
+    return Examples(tuple("abcdefgh"), {"image": image, "label": label})
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,7 @@ from seg_jax.config import Experiment
 from seg_jax.datasets import Folder
 from seg_jax.errors import InputError
 from seg_jax.losses import Loss
+from seg_jax.tasks import Semantic
 
 EXPERIMENTS = sorted((Path(__file__).parents[1] / "experiments").glob("*.py"))
 
@@ -32,14 +33,14 @@ def test_experiments_can_be_run_and_kept(experiment):
     again = config.from_json(kept)
     assert config.to_json(again) == kept
     assert again.model == experiment.model
-    assert again.loss == experiment.loss
+    assert again.task == experiment.task
 
 
 def test_every_field_of_an_experiment_is_a_flag(experiment, capsys):
     with pytest.raises(SystemExit):
         tyro.cli(Experiment, default=experiment, args=["--help"])
     text = capsys.readouterr().out
-    for flag in ("--model.features", "--data.", "--loss.dice", "--augment.flip", "--workdir"):
+    for flag in ("--model.features", "--data.", "--task.loss", "--augment.flip", "--workdir"):
         assert flag in text
     changed = tyro.cli(
         Experiment,
@@ -63,9 +64,12 @@ def test_paths_survive_and_become_absolute(tiny):
     [
         (
             {"data": Folder(classes=("a", "b", "c"))},
-            r"model.outputs is 1, .* 3 classes \(a, b, c\)",
+            r"model.outputs is 1, .* 3 maps \(a, b, c\)",
         ),
-        ({"loss": Loss(class_weights=(1.0,))}, "loss.class_weights has 1 numbers; it needs 2"),
+        (
+            {"task": Semantic(Loss(class_weights=(1.0,)))},
+            "loss.class_weights has 1 numbers; it needs 2",
+        ),
         ({"epochs": 0}, "epochs is 0; it must be above 0"),
         ({"batch_size": -4}, "batch_size is -4"),
         ({"size": (0, 4)}, r"size is \(0, 4\)"),

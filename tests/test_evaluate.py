@@ -1,6 +1,7 @@
 import csv
 import dataclasses
 import json
+from functools import partial
 
 import jax
 import numpy as np
@@ -10,9 +11,10 @@ from PIL import Image
 from seg_jax import cli, input, metrics
 from seg_jax.datasets import Folder
 from seg_jax.datasets.images import read_mask
-from seg_jax.evaluate import SCORES, evaluate, validate
-from seg_jax.predict import load, predictor, to_labels
+from seg_jax.evaluate import evaluate, measurement, validate
+from seg_jax.predict import load, predictor
 from seg_jax.step import make_eval_step
+from seg_jax.tasks.semantic import SCORES, labels_of
 
 
 def test_scores_are_means_of_per_image_values(finished_run):
@@ -43,9 +45,9 @@ def test_scores_are_those_of_the_written_masks(finished_run, tiny):
 def test_scores_at_the_training_size_are_those_of_the_network(finished_run, tiny):
     scores = json.loads((finished_run / "scores.json").read_text())
     experiment, variables, _ = load(finished_run)
-    test = input.load(tiny.data, "test", tiny.size)
-    predicted = to_labels(predictor(experiment.model, variables, flips=True)(test.image))
-    counts = metrics.count(predicted, test.label, classes=1)
+    test = input.load(tiny, "test").arrays
+    predicted = labels_of(predictor(experiment, variables)(test["image"]))
+    counts = metrics.count(predicted, test["label"], classes=1)
     np.testing.assert_allclose(scores["dice"], metrics.dice(counts).mean())
     assert scores["parameters"] == sum(x.size for x in jax.tree.leaves(variables["params"]))
 
@@ -58,12 +60,22 @@ def test_evaluating_again_gives_the_same(finished_run):
 
 def test_validation_is_the_mean_over_images_whatever_the_batch(finished_run, tiny):
     experiment, variables, _ = load(finished_run)
-    test = input.load(tiny.data, "test", tiny.size)
-    step = make_eval_step(experiment.model, experiment.loss, classes=1)
-    one, three = (validate(step, variables, test, batch_size=n) for n in (2, 3))
+    test = input.load(tiny, "test").arrays
+    plain = dataclasses.replace(experiment, test_flips=False)
+    step = make_eval_step(
+        experiment.model,
+        partial(experiment.task.objective, experiment.data),
+        measurement(experiment),
+    )
+    one, three = (
+        validate(
+            dataclasses.replace(plain, batch_size=n), step, variables, input.load(tiny, "test")
+        )
+        for n in (2, 3)
+    )
     assert one["dice"] == pytest.approx(three["dice"])
-    predicted = to_labels(predictor(experiment.model, variables, flips=False)(test.image))
-    counts = metrics.count(predicted, test.label, classes=1)
+    predicted = labels_of(predictor(plain, variables)(test["image"]))
+    counts = metrics.count(predicted, test["label"], classes=1)
     assert one["dice"] == pytest.approx(metrics.dice(counts).mean())
 
 

@@ -4,17 +4,19 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from tiny import TINY
 
 from seg_jax import input
 from seg_jax.datasets import VOID, Example, Nevi
 from seg_jax.errors import InputError
 from seg_jax.input import Examples
+from seg_jax.losses import Loss
+from seg_jax.tasks import Semantic
 
 
 def examples(n: int) -> Examples:
     image = np.arange(n, dtype=np.uint8)[:, None, None, None] * np.ones((1, 2, 2, 1), np.uint8)
-    return Examples(tuple(map(str, range(n))), image, image[..., 0] % 2)
+    return Examples(tuple(map(str, range(n))), {"image": image, "label": image[..., 0] % 2})
 
 
 @settings(deadline=None, max_examples=30)
@@ -59,27 +61,17 @@ def test_evaluation_sees_every_example_once_and_fills_with_void():
     assert seen == list(range(7))
 
 
-def test_images_are_resized_as_pillow_does_and_labels_get_no_new_value():
-    rng = np.random.default_rng(0)
-    image = rng.integers(0, 256, (31, 47, 3), dtype=np.uint8)
-    resized = input.resize_image(image, (16, 20))
-    whole = Image.fromarray(image).resize((20, 16), Image.Resampling.BILINEAR)
-    np.testing.assert_array_equal(resized, np.asarray(whole))
-    assert input.resize_image(image[..., :1], (16, 20)).shape == (16, 20, 1)
-    label = rng.choice(np.array([0, 3, 9, VOID], np.uint8), (31, 47))
-    resized = input.resize_label(label, (64, 20))
-    assert resized.shape == (64, 20)
-    assert set(np.unique(resized)) <= {0, 3, 9, VOID}
-
-
 def test_load_keeps_order_and_ids_and_gives_none_without_validation():
     source = Nevi(train=2, val=0, test=1, size=32)
-    data = input.load(source, "train", (16, 24))
-    assert data.image.shape == (2, 16, 24, 3)
-    assert data.label.shape == (2, 16, 24)
-    assert data.image.dtype == data.label.dtype == np.uint8
+    tiny = dataclasses.replace(TINY, data=source)
+    data = input.load(tiny, "train")
+    assert {name: x.shape for name, x in data.arrays.items()} == {
+        "image": (2, 16, 24, 3),
+        "label": (2, 16, 24),
+    }
+    assert {x.dtype for x in data.arrays.values()} == {np.dtype(np.uint8)}
     assert list(data.ids) == [example.id for example in source.read("train")]
-    assert input.load(source, "val", (16, 24)) is None
+    assert input.load(tiny, "val") is None
 
 
 def test_an_empty_part_is_refused():
@@ -89,7 +81,7 @@ def test_an_empty_part_is_refused():
             return iter(())
 
     with pytest.raises(InputError, match="the test part holds no image"):
-        input.load(Empty(), "test", (8, 8))
+        input.load(dataclasses.replace(TINY, data=Empty()), "test")
 
 
 def test_boundary_weights_are_carried_along_with_void_as_background():
@@ -102,7 +94,9 @@ def test_boundary_weights_are_carried_along_with_void_as_background():
             label[0] = VOID
             yield Example("two", np.zeros((16, 16, 3), np.uint8), label)
 
-    data = input.load(Two(), "train", (16, 16), boundary_weights=True)
-    assert data.weight.shape == (1, 16, 16)
-    assert data.weight[0, 8, 8] > 2 * data.weight[0, 0, 0]
+    task = Semantic(Loss(boundary=1.0))
+    data = input.load(dataclasses.replace(TINY, data=Two(), task=task, size=(16, 16)), "train")
+    weight = data.arrays["weight"]
+    assert weight.shape == (1, 16, 16)
+    assert weight[0, 8, 8] > 2 * weight[0, 0, 0]
     assert "weight" in input.training_batch(data, 0, batch_size=2, seed=0)

@@ -1,10 +1,13 @@
+import dataclasses
 import os
 import signal
+from functools import partial
 
 import jax
 import numpy as np
 import optax
 import pytest
+from tiny import TINY
 
 from seg_jax import evaluate
 from seg_jax.augment import Augment
@@ -26,9 +29,11 @@ from seg_jax.parallel import (
     space_of,
 )
 from seg_jax.step import init_state, make_eval_step, make_train_step
+from seg_jax.tasks import Semantic
 
 SGD = optax.sgd(0.1)
-LOSS = Loss(cross_entropy=1.0, dice=1.0, lovasz=0.5)
+TASK = Semantic(Loss(cross_entropy=1.0, dice=1.0, lovasz=0.5))
+OBJECTIVE = partial(TASK.objective, TINY.data)
 NETS = {"unet": UNet(features=(4, 8)), "segnet": SegNet(features=(4, 8), convs=1)}
 WAYS = {
     "pmap over 8": Parallel(),
@@ -38,6 +43,11 @@ WAYS = {
     "mesh 2×4": Parallel(space=4),
     "mesh 1×8": Parallel(space=8),
 }
+
+
+def eval_step_of(model):
+    experiment = dataclasses.replace(TINY, task=TASK)
+    return make_eval_step(model, OBJECTIVE, evaluate.measurement(experiment))
 
 
 @pytest.fixture(scope="module")
@@ -55,9 +65,9 @@ def two_steps(name, parallel, batch):
     """State and scalars after two steps, and the counts and the loss of an evaluation then."""
     model, mesh = NETS[name], make_mesh(parallel)
     augmentation = Augment(flip=True, rotate=20, noise=0.05)
-    step = make_train_step(model, SGD, LOSS, augmentation=augmentation, seed=0, average=0.9)
+    step = make_train_step(model, SGD, OBJECTIVE, augmentation=augmentation, seed=0, average=0.9)
     step = on_devices(step, mesh, donate=True)
-    score = on_devices(make_eval_step(model, LOSS, classes=1), mesh, per_example=True)
+    score = on_devices(eval_step_of(model), mesh, per_example=True)
     state = replicate(init_state(model, SGD, seed=0, shape=(16, 16, 3)), mesh)
     for _ in range(2):
         before = state
@@ -89,7 +99,7 @@ def test_a_donated_state_is_not_copied(way, batch):
     """What a compiled step allocates for its results is what isn't already there."""
     model, mesh = UNet(features=(32, 64)), make_mesh(WAYS[way])
     adam = optax.adam(1e-3)
-    step = make_train_step(model, adam, LOSS, augmentation=Augment(), seed=0)
+    step = make_train_step(model, adam, OBJECTIVE, augmentation=Augment(), seed=0)
     state = replicate(init_state(model, adam, seed=0, shape=(16, 16, 3)), mesh)
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
     lowered = compiled(step, mesh, donate=True).lower(state, place(batch, mesh))
@@ -101,16 +111,15 @@ def test_a_donated_state_is_not_copied(way, batch):
 @pytest.mark.parametrize("way", ["pmap over 8", "mesh 4×2"])
 def test_validation_counts_every_image_once(way, blobs):
     """Seven images in batches of eight: one row is filling."""
-    seven = Examples(blobs.ids[:7], blobs.image[:7], blobs.label[:7])
+    seven = Examples(blobs.ids[:7], blobs.of(np.arange(7)))
     model = NETS["unet"]
     variables = init_state(model, SGD, seed=3, shape=(16, 16, 3)).variables
     scores = []
     for parallel, batch_size in ((Parallel(devices=1), 7), (WAYS[way], 8)):
         mesh = make_mesh(parallel)
-        step = on_devices(make_eval_step(model, LOSS, classes=1), mesh, per_example=True)
-        scores.append(
-            evaluate.validate(step, replicate(variables, mesh), seven, batch_size=batch_size)
-        )
+        step = on_devices(eval_step_of(model), mesh, per_example=True)
+        experiment = dataclasses.replace(TINY, task=TASK, batch_size=batch_size)
+        scores.append(evaluate.validate(experiment, step, replicate(variables, mesh), seven))
     assert scores[0] == pytest.approx(scores[1], rel=1e-5)
 
 

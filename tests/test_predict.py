@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -5,14 +7,9 @@ from PIL import Image
 from seg_jax import predict
 from seg_jax.datasets.images import read_image, read_mask
 from seg_jax.errors import InputError
-from seg_jax.predict import (
-    in_batches,
-    load,
-    predict_files,
-    predictor,
-    resize_probabilities,
-    to_labels,
-)
+from seg_jax.predict import in_batches, load, predict_files, predictor
+from seg_jax.resize import resize_maps
+from seg_jax.tasks.semantic import labels_of
 
 
 def save_image(path, size, seed=0):
@@ -41,9 +38,9 @@ def test_masks_have_the_images_own_sizes(finished_run, tmp_path):
 def test_flips_make_the_prediction_symmetric(finished_run):
     experiment, variables, _ = load(finished_run)
     images = np.random.default_rng(0).integers(0, 256, (2, *experiment.size, 3), dtype=np.uint8)
-    predict = predictor(experiment.model, variables, flips=True)
+    predict = predictor(experiment, variables)
     np.testing.assert_allclose(predict(images[:, :, ::-1])[:, :, ::-1], predict(images), atol=1e-5)
-    plain = predictor(experiment.model, variables, flips=False)
+    plain = predictor(dataclasses.replace(experiment, test_flips=False), variables)
     mirrored = [plain(np.flip(images, axes)) for axes in ((), 1, 2, (1, 2))]
     mean = sum(np.flip(m, a) for m, a in zip(mirrored, ((), 1, 2, (1, 2)), strict=True)) / 4
     np.testing.assert_allclose(predict(images), mean, atol=1e-5)
@@ -64,11 +61,11 @@ def test_batches_of_one_shape_give_each_image_its_own_answer():
 def test_probabilities_are_resized_bilinearly_and_cut_at_one_half():
     step = np.zeros((4, 4, 1), np.float32)
     step[:, 2:] = 1
-    labels = to_labels(resize_probabilities(step, (8, 8)))
+    labels = labels_of(resize_maps(step, (8, 8)))
     np.testing.assert_array_equal(labels, np.arange(8)[None] >= np.full((8, 1), 4))
     three = np.random.default_rng(0).random((4, 4, 3)).astype(np.float32)
-    np.testing.assert_array_equal(to_labels(three), three.argmax(-1))
-    assert to_labels(three).dtype == np.uint8
+    np.testing.assert_array_equal(labels_of(three), three.argmax(-1))
+    assert labels_of(three).dtype == np.uint8
 
 
 def test_what_cannot_be_predicted_is_named(finished_run, tmp_path):

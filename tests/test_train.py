@@ -19,7 +19,7 @@ def train(experiment, examples, validation, workdir):
 
 @pytest.fixture(scope="module")
 def parts(tiny):
-    return [input.load(tiny.data, part, tiny.size) for part in ("train", "val")]
+    return [input.load(tiny, part) for part in ("train", "val")]
 
 
 def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(tiny, parts, tmp_path, monkeypatch):

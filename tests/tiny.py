@@ -16,6 +16,7 @@ from seg_jax.optimiser import AdamW
 from seg_jax.parallel import Parallel
 from seg_jax.predict import shapes_of_state
 from seg_jax.step import TrainState
+from seg_jax.tasks import Semantic
 
 TINY = Experiment(
     name="tiny",
@@ -24,7 +25,7 @@ TINY = Experiment(
     size=(16, 24),
     epochs=4,
     batch_size=4,
-    loss=Loss(cross_entropy=1.0, dice=1.0),
+    task=Semantic(Loss(cross_entropy=1.0, dice=1.0)),
     optimiser=AdamW(learning_rate=1e-2),
     average=0.5,
     evaluate_every=2,

@@ -1,0 +1,35 @@
+"""Images, labels, maps and points of one size at another."""
+
+import numpy as np
+from PIL import Image
+
+
+def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Antialiased bilinear resizing of (H, W, C) uint8 to (*size, C)."""
+    channels = [
+        Image.fromarray(image[..., c]).resize(size[::-1], Image.Resampling.BILINEAR)
+        for c in range(image.shape[-1])
+    ]
+    return np.stack([np.asarray(channel) for channel in channels], axis=-1)
+
+
+def resize_label(label: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Nearest-neighbour resizing of (H, W) uint8 or uint16 to `size`."""
+    return np.asarray(Image.fromarray(label).resize(size[::-1], Image.Resampling.NEAREST))
+
+
+def resize_maps(maps: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Bilinear resizing of (H, W, K) float32 to (*size, K)."""
+    found = [
+        Image.fromarray(np.ascontiguousarray(maps[..., k])).resize(
+            size[::-1], Image.Resampling.BILINEAR
+        )
+        for k in range(maps.shape[-1])
+    ]
+    return np.stack([np.asarray(m) for m in found], axis=-1)
+
+
+def resize_points(points: np.ndarray, old: tuple[int, int], new: tuple[int, int]) -> np.ndarray:
+    """Points (..., 2) of x and y, pixel centres at whole numbers, in the same picture resized."""
+    scale = np.array([new[1] / old[1], new[0] / old[0]], np.float32)
+    return (points + 0.5) * scale - 0.5
