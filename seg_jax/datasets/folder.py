@@ -11,12 +11,14 @@ from typing import Literal
 import numpy as np
 
 from seg_jax.datasets.images import read_image, read_mask
+from seg_jax.datasets.instances import renumbered
 from seg_jax.datasets.pairs import Pair, Parts, pairs_of_folder, pairs_of_table, split
 from seg_jax.datasets.source import VOID, Example, Part
 from seg_jax.errors import InputError
 
 _MAX_LINES = 20
 _MAX_LABELS = 3
+_MAX_OBJECT = 65535
 
 _Counts = dict[int, int]
 """How many pixels of a mask hold each value; empty where the values say nothing."""
@@ -32,7 +34,8 @@ class Folder:
 
     With one class the masks hold 0 and 1, or 0 and 255, all of them alike; JPEG masks, which
     blur values, are foreground from 128 up. With several classes the masks hold class numbers
-    and can't be JPEG.
+    and can't be JPEG. With instances the masks hold object numbers from 1, the background 0, in
+    PNG or TIFF of 8, 16 or 32 bits.
 
     Data that isn't split already is cut in the order of sha256("seed:name"): first the test part,
     then validation, then training, with at least one image each (validation may be empty where
@@ -46,6 +49,8 @@ class Folder:
     """Table used in place of path: columns image, mask and maybe part, files relative to it."""
     classes: tuple[str, ...] = ("foreground",)
     """One name for binary masks; several for class numbers from 0, the background among them."""
+    instances: bool = False
+    """The masks number the objects, all of one class; they are read as `Example.instance`."""
     channels: Literal[1, 3] = 3
     """3 reads the images as RGB, 1 as greyscale."""
     void: int | None = None
@@ -56,6 +61,16 @@ class Folder:
     """Fraction of the images for testing, where the data isn't split already."""
     seed: int = 0
     """Seed of the split, where the data isn't split already."""
+
+    @property
+    def segments(self) -> tuple[str, ...]:
+        """The classes."""
+        return self.classes
+
+    @property
+    def things(self) -> tuple[str, ...]:
+        """The class of the objects; none without instances."""
+        return self.classes if self.instances else ()
 
     def check(self) -> None:
         """Decodes every image and mask, once in a process, and reports all problems together.
@@ -73,7 +88,11 @@ class Folder:
         """
         parts, foreground = _checked(self)
         return (
-            Example(pair.id, read_image(pair.image, self.channels), _label(self, pair, foreground))
+            Example(
+                pair.id,
+                read_image(pair.image, self.channels),
+                *(_objects(self, pair) if self.instances else [_label(self, pair, foreground)]),
+            )
             for pair in parts[part]
         )
 
@@ -90,7 +109,10 @@ def _checked(folder: Folder) -> tuple[Parts, int]:
     counts = [count for _, count in surveys]
     foreground = _foreground(folder, counts)
     problems += [line for lines, _ in surveys for line in lines]
-    problems += _label_problems(folder, pairs, counts, foreground)
+    if folder.instances:
+        problems += _object_problems(folder, pairs, counts)
+    else:
+        problems += _label_problems(folder, pairs, counts, foreground)
     if problems:
         title = f"{root}: {len(problems)} problem{'s' * (len(problems) > 1)}"
         rest = len(problems) - _MAX_LINES
@@ -108,6 +130,11 @@ def _check_fields(folder: Folder) -> None:
         raise InputError(f"--data.classes: {len(folder.classes)} names; give 1 to {VOID}")
     if len(set(folder.classes)) < len(folder.classes):
         raise InputError(f"--data.classes: {' '.join(folder.classes)} has one name twice")
+    if folder.instances and len(folder.classes) > 1:
+        raise InputError(
+            f"--data.instances: numbered objects are all of one class, but --data.classes has"
+            f" {len(folder.classes)}; give one name, or set --data.no-instances"
+        )
     if folder.channels not in (1, 3):
         raise InputError(f"--data.channels: {folder.channels}; give 3 for RGB, 1 for greyscale")
     if not (folder.test > 0 <= folder.val and folder.val + folder.test < 1):
@@ -139,10 +166,11 @@ def _survey(folder: Folder, pair: Pair) -> tuple[list[str], _Counts]:
     if not _is_jpeg(pair.mask):
         values, counts = np.unique(mask, return_counts=True)
         return problems, dict(zip(values.tolist(), counts.tolist(), strict=True))
-    if len(folder.classes) > 1:
+    if folder.instances or len(folder.classes) > 1:
+        what = "object numbers" if folder.instances else f"{len(folder.classes)} classes"
         problems.append(
-            f"{pair.mask}: JPEG blurs values, so it can't hold {len(folder.classes)} classes; save"
-            " the mask as PNG from its source"
+            f"{pair.mask}: JPEG blurs values, so it can't hold {what}; save the mask as PNG from"
+            " its source"
         )
     elif 0 < mask.max() < 128:
         problems.append(
@@ -175,6 +203,23 @@ def _label_problems(
         f"{pair.mask}: {_describe(labels)}, but {_mend(n, list(labels), foreground)}"
         for pair, labels in zip(pairs, wrong, strict=True)
         if labels
+    ]
+
+
+def _object_problems(folder: Folder, pairs: list[Pair], counts: list[_Counts]) -> list[str]:
+    """A line for each mask with values that number no object, or one if all hold one at most."""
+    known = [{v: c for v, c in count.items() if v != folder.void} for count in counts]
+    wrong = [{v: c for v, c in count.items() if not 0 <= v <= _MAX_OBJECT} for count in known]
+    if pairs and all(counts) and max(sum(v > 0 for v in count) for count in known) < 2:
+        return [
+            f"{pairs[0].mask.parent}: no mask holds two objects; number each object of an image"
+            " differently, or set --data.no-instances for masks of foreground and background"
+        ]
+    return [
+        f"{pair.mask}: {_describe(numbers)}, but objects are numbered 1 to {_MAX_OBJECT}; number"
+        " them anew"
+        for pair, numbers in zip(pairs, wrong, strict=True)
+        if numbers
     ]
 
 
@@ -213,6 +258,14 @@ def _label(folder: Folder, pair: Pair, foreground: int) -> np.ndarray:
     if (void := _void(folder)) is not None:
         label[mask == void] = VOID
     return label
+
+
+def _objects(folder: Folder, pair: Pair) -> tuple[np.ndarray, np.ndarray]:
+    """The checked mask as (height, width) uint8 of 0, 1 and `VOID`, and uint16 of objects."""
+    mask = read_mask(pair.mask)
+    unknown = mask == folder.void if folder.void is not None else np.zeros(mask.shape, bool)
+    label = np.where(unknown, VOID, mask > 0).astype(np.uint8)
+    return label, renumbered(np.where(unknown, 0, mask))
 
 
 def _void(folder: Folder) -> int | None:
