@@ -4,6 +4,7 @@ import dataclasses
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -473,3 +474,63 @@ class TestSettings:
         assert hash(Augment(rotate=3)) == hash(Augment(rotate=3))
         with pytest.raises(dataclasses.FrozenInstanceError):
             Augment().rotate = 3
+
+
+def dots(seed=0, size=(48, 40)):
+    """An image of four well separated dots, and joints at their centres."""
+    places = np.array([[12, 14], [12, 28], [34, 14], [30, 26]], np.float32)  # (row, column)
+    row, column = np.mgrid[: size[0], : size[1]].astype(np.float32)
+    near = [np.exp(-((row - r) ** 2 + (column - c) ** 2) / 8) for r, c in places]
+    joints = np.concatenate([places[:, ::-1], np.full((4, 1), 2)], 1)[None].astype(np.float32)
+    return np.stack(near, -1), joints
+
+
+JOINTS_MOVED_BY = {
+    "flips and turns": Augment(flip=True, flip_vertical=True, rotate90=True),
+    "affine": Augment(flip=True, rotate=25, scale=(0.9, 1.1), shear=10, translate=0.05),
+    "elastic": Augment(flip=True, rotate=10, elastic=0.03),
+}
+
+
+@pytest.mark.parametrize("moves", JOINTS_MOVED_BY)
+def test_joints_go_where_their_pixels_go(moves):
+    """Each dot is a channel; its centre of mass afterwards is where its joint went."""
+    image, joints = dots()
+    batch = {
+        "image": jnp.asarray(image)[None],
+        "label": jnp.zeros((1, 48, 40), int),
+        "valid": jnp.ones((1, 48, 40), bool),
+        "joints": jnp.asarray(joints)[None],
+        "mirrored": jnp.zeros(1, bool),
+        "area": jnp.ones((1, 1)),
+    }
+    row, column = np.mgrid[:48, :40]
+    mirrored = []
+    for seed in range(12):
+        found = augment(JOINTS_MOVED_BY[moves], jax.random.split(jax.random.key(seed), 1), batch)
+        assert found.keys() == batch.keys()
+        mirrored.append(bool(found["mirrored"][0]))
+        for k in range(4):
+            x, y, v = np.asarray(found["joints"])[0, 0, k]
+            dot = np.asarray(found["image"])[0, ..., k]
+            if v == 0 or min(x, y, 39 - x, 47 - y) < 6:
+                continue
+            centre = [(dot * place).sum() / dot.sum() for place in (column, row)]
+            np.testing.assert_allclose([x, y], centre, atol=0.35)
+    assert 0 < sum(mirrored) < 12
+
+
+def test_a_joint_that_leaves_the_image_or_was_unlabelled_is_unlabelled():
+    _, joints = dots()
+    joints[0, 0] = 0
+    joints[0, 1, :2] = 39.4, 0
+    batch = {
+        "image": jnp.zeros((1, 48, 40, 3)),
+        "label": jnp.zeros((1, 48, 40), int),
+        "valid": jnp.ones((1, 48, 40), bool),
+        "joints": jnp.asarray(joints)[None],
+    }
+    settings = Augment(scale=(1.2, 1.2))
+    found = augment(settings, jax.random.split(jax.random.key(0), 1), batch)["joints"][0, 0]
+    np.testing.assert_array_equal(found[:2], 0)
+    np.testing.assert_allclose(found[2, 2], 2)
