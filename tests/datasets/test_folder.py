@@ -378,6 +378,118 @@ class TestNothingToRead:
         assert self._message(Folder(tmp_path, **fields)).startswith(message)
 
 
+class TestInstances:
+    @staticmethod
+    def _numbers(root, **masks):
+        """As `_folder`, but masks are saved as arrays of these types, PNG or TIFF."""
+        for name, (numbers, dtype, suffix) in masks.items():
+            _image(root / f"images/{name}.png")
+            pixels = np.zeros(SHAPE, dtype)
+            pixels.flat[: len(numbers)] = numbers
+            (root / "masks").mkdir(exist_ok=True)
+            Image.fromarray(pixels).save(root / f"masks/{name}.{suffix}")
+        return root
+
+    def _examples(self, root, **fields):
+        data = Folder(root, instances=True, **fields)
+        return {e.id: e for part in PARTS for e in data.read(part)}
+
+    def test_reads_all_integers_and_numbers_from_one(self, tmp_path):
+        root = self._numbers(
+            tmp_path,
+            a=([0, 9, 9, 4, 0, 255], np.uint8, "png"),
+            b=([65535, 0, 300, 300], np.uint16, "png"),
+            c=([65535, 0, 1, 300], np.int32, "tif"),
+            d=([7], np.uint16, "tif"),
+            e=([], np.uint8, "png"),
+        )
+        expected = {
+            "a": [0, 2, 2, 1, 0, 3],
+            "b": [2, 0, 1, 1],
+            "c": [3, 0, 1, 2],
+            "d": [1],
+            "e": [],
+        }
+        examples = self._examples(root, classes=("cell",))
+        assert sorted(examples) == sorted(expected)
+        for name, numbers in expected.items():
+            example = examples[name]
+            assert example.instance.dtype == np.uint16
+            assert example.label.dtype == np.uint8
+            assert example.instance.shape == example.label.shape == SHAPE
+            assert example.instance.flat[: len(numbers)].tolist() == numbers
+            assert not example.instance.flat[len(numbers) :].any()
+            np.testing.assert_array_equal(example.label, example.instance > 0)
+
+    def test_void_is_no_object(self, tmp_path):
+        root = self._numbers(
+            tmp_path, a=([1, 255, 3], np.uint8, "png"), b=([255, 2], np.uint8, "png")
+        )
+        example = self._examples(root, void=255)["a"]
+        assert example.label.flat[:4].tolist() == [1, 255, 1, 0]
+        assert example.instance.flat[:4].tolist() == [1, 0, 2, 0]
+
+    def test_class_is_a_thing(self):
+        assert Folder(classes=("cell",), instances=True).things == ("cell",)
+        assert Folder(classes=("cell",)).things == ()
+        assert Folder(classes=("sky", "sea")).segments == ("sky", "sea")
+
+    def test_masks_have_no_instances_otherwise(self, tmp_path):
+        data = Folder(_folder(tmp_path, a=[1], b=[1]))
+        assert next(data.read("train")).instance is None
+
+    @pytest.mark.parametrize("values", [[0], [1], [255, 255]])
+    def test_one_object_at_most(self, tmp_path, values):
+        data = Folder(_folder(tmp_path, a=values, b=values), instances=True)
+        assert _problems(data) == [
+            f"{tmp_path / 'masks'}: no mask holds two objects; number each object of an image "
+            "differently, or set --data.no-instances for masks of foreground and background"
+        ]
+
+    def test_void_is_not_counted_as_the_second_object(self, tmp_path):
+        data = Folder(_folder(tmp_path, a=[1, 255], b=[1]), instances=True, void=255)
+        assert "no mask holds two objects" in _problems(data)[0]
+
+    def test_numbers_out_of_range(self, tmp_path):
+        root = self._numbers(
+            tmp_path,
+            a=([70000, -1, 1], np.int32, "tif"),
+            b=([1, 2], np.uint8, "png"),
+            c=([-1, 1], np.int32, "tif"),
+        )
+        first = f"{tmp_path}/masks/a.tif: labels -1 on 1 pixel, 70000 on 1 pixel, but objects are"
+        a, c = _problems(Folder(root, instances=True))
+        assert a == f"{first} numbered 1 to 65535; number them anew"
+        assert c.startswith(f"{tmp_path}/masks/c.tif: label -1 on 1 pixel, but")
+        (a,) = _problems(Folder(root, instances=True, void=-1))
+        assert a.startswith(f"{tmp_path}/masks/a.tif: label 70000 on 1 pixel, but")
+
+    def test_jpeg(self, tmp_path):
+        root = _folder(tmp_path, a=[1, 2], b=[1])
+        (root / "masks/b.png").unlink()
+        _mask(root / "masks/b.jpg", 1)
+        (line,) = _problems(Folder(root, instances=True))
+        assert line.startswith(f"{root}/masks/b.jpg: JPEG blurs values, so it can't hold object nu")
+
+    def test_files_are_checked_as_ever(self, tmp_path):
+        root = _folder(tmp_path, a=[1, 2], b=[1], c=[1])
+        _truncate(root / "masks/b.png")
+        _mask(root / "masks/c.png", 1, shape=(6, 8))
+        broken, size = _problems(Folder(root, instances=True))
+        assert "b.png: not an image" in broken
+        assert "9×6 pixels, but its mask" in size
+
+    def test_one_broken_mask_hides_that_none_holds_two(self, tmp_path):
+        root = _folder(tmp_path, a=[1], b=[1])
+        _truncate(root / "masks/b.png")
+        (line,) = _problems(Folder(root, instances=True))
+        assert "b.png: not an image" in line
+
+    def test_several_classes(self, tmp_path):
+        with pytest.raises(InputError, match=r"^--data\.instances: .* has 2; give one name"):
+            Folder(tmp_path, instances=True, classes=("sky", "sea")).check()
+
+
 names = st.lists(st.text("abcé0_ -", min_size=1), min_size=2, max_size=40, unique=True)
 
 

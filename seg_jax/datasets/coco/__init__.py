@@ -1,0 +1,343 @@
+"""COCO's formats: its own images, or any with annotations like its (Lin et al., 2014)."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from seg_jax.datasets.coco.annotations import Annotations, Entry, mask_of, read_annotations
+from seg_jax.datasets.images import read_image
+from seg_jax.datasets.instances import renumbered
+from seg_jax.datasets.source import VOID, Example, Part, Skeleton
+from seg_jax.datasets.tfds_source import some
+from seg_jax.errors import InputError
+
+__all__ = ["COCO_SKELETON", "CocoInstances", "CocoKeypoints", "CocoPanoptic"]
+
+COCO_SKELETON = Skeleton(
+    # The categories of COCO's person_keypoints_*.json, whose limbs count from 1.
+    joints=(
+        "nose", "left_eye", "right_eye", "left_ear", "right_ear",
+        "left_shoulder", "right_shoulder", "left_elbow", "right_elbow", "left_wrist", "right_wrist",
+        "left_hip", "right_hip", "left_knee", "right_knee", "left_ankle", "right_ankle",
+    ),
+    limbs=(
+        (15, 13), (13, 11), (16, 14), (14, 12), (11, 12), (5, 11), (6, 12), (5, 6), (5, 7), (6, 8),
+        (7, 9), (8, 10), (1, 2), (0, 1), (0, 2), (1, 3), (2, 4), (3, 5), (4, 6),
+    ),
+    mirrored=(0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15),
+    # `Params.setKpParams` in pycocotools' cocoeval.py.
+    sigmas=(
+        0.026, 0.025, 0.025, 0.035, 0.035,
+        0.079, 0.079, 0.072, 0.072, 0.062, 0.062,
+        0.107, 0.107, 0.087, 0.087, 0.089, 0.089,
+    ),
+)  # fmt: skip
+"""COCO's 17 joints, left and right being the person's own; the limbs are a graph with circles."""
+
+
+@dataclass(frozen=True)
+class _Coco:
+    """Where the images and the annotations of each part are."""
+
+    root: Path = Path("data/coco")
+    """Folder that the other paths are relative to; absolute ones are taken as they are."""
+    train_images: Path = Path("train2017")
+    """Folder of the training images."""
+    train_json: Path = Path("annotations/instances_train2017.json")
+    """Annotations of the training images."""
+    val_images: Path | None = None
+    """Folder of the validation images; train_images if None."""
+    val_json: Path | None = None
+    """Annotations of the validation images; None for those that val takes from training."""
+    test_images: Path = Path("val2017")
+    """Folder of the test images: COCO's val2017, since its test2017 has no public labels."""
+    test_json: Path = Path("annotations/instances_val2017.json")
+    """Annotations of the test images."""
+    val: float = 0.0
+    """Fraction of the training images for validation, where val_json is None; by their names."""
+
+    @property
+    def channels(self) -> int:
+        """RGB."""
+        return 3
+
+    def read(self, part: Part) -> Iterator[Example]:
+        """Reads the examples of a part by file name.
+
+        An image of the training JSON is for validation where the first 8 digits of its file
+        name's sha256, as a number from 0 to 1, are below val.
+
+        Raises:
+          InputError: if a file is missing or broken, or test's categories aren't train's.
+        """
+        if not 0 <= self.val < 1:
+            raise InputError(f"--data.val: {self.val}; give a fraction from 0 to below 1")
+        if part == "val" and self.val_json is None and self.val == 0:
+            return iter(())
+        # The part whose files these are.
+        of = "train" if part == "val" and self.val_json is None else part
+        path, folder = self._json(of), self._images(of)
+        annotations = read_annotations(path)
+        self._check_categories(annotations, path)
+        images = annotations.images
+        if of == "train" and self.val_json is None:
+            images = [im for im in images if _is_val(im, self.val) == (part == "val")]
+            if part == "train" and not images:
+                raise InputError(f"--data.val: {self.val} leaves no images to train on; lower it")
+        files = {im["file_name"]: folder / im["file_name"] for im in images}
+        if missing := {name for name, file in files.items() if not file.is_file()}:
+            raise InputError(
+                f"{folder}: {len(missing)} of the {len(files)} images that {path} lists aren't"
+                f" there: {some(missing)}; fetch them, or name their folder: --data.{of}-images"
+            )
+        return (self._example(of, im, files[im["file_name"]], annotations) for im in images)
+
+    def _check_categories(self, annotations: Annotations, path: Path) -> None:
+        """Refuses categories that don't have the numbers and names of the training part's."""
+        own, train = (
+            {(category["id"], category["name"]) for category in each.categories}
+            for each in (annotations, self._train())
+        )
+        if own != train:
+            raise InputError(
+                f"{path}: its categories aren't those of {self._json('train')}, as"
+                f" {some({f'{number} {name}' for number, name in own ^ train})}; make them the same"
+            )
+
+    def _example(self, part: Part, entry: Entry, file: Path, annotations: Annotations) -> Example:
+        path = self._json(part)
+        image = read_image(file)
+        try:
+            size = entry["height"], entry["width"]
+            if size != image.shape[:2]:
+                raise InputError(
+                    f"{file}: {image.shape[1]}×{image.shape[0]} pixels, but {size[1]}×{size[0]} in"
+                    f" {path}; make them equal"
+                )
+            found = annotations.of_image.get(entry["id"], ())
+            labels = self._labels(part, found, size)
+        except KeyError as error:
+            raise InputError(
+                f"{path}: what it says of {entry['file_name']} lacks {error}; add it"
+            ) from error
+        return Example("-".join(Path(entry["file_name"]).with_suffix("").parts), image, **labels)
+
+    def _labels(
+        self, part: Part, found: tuple[Entry, ...], shape: tuple[int, int]
+    ) -> dict[str, np.ndarray]:
+        """The fields of `Example` that an image's annotations give."""
+        raise NotImplementedError
+
+    def _json(self, part: Part) -> Path:
+        paths = {"train": self.train_json, "val": self.val_json, "test": self.test_json}
+        return self.root.expanduser() / paths[part]
+
+    def _images(self, part: Part) -> Path:
+        folders = {"train": self.train_images, "val": self.val_images, "test": self.test_images}
+        return self.root.expanduser() / (folders[part] or self.train_images)
+
+    def _train(self) -> Annotations:
+        return read_annotations(self._json("train"))
+
+
+@dataclass(frozen=True)
+class CocoInstances(_Coco):
+    """Objects with polygons or run lengths: a `seg_jax.datasets.source.Source`.
+
+    Where objects overlap, the smaller is on top. Crowds are `VOID` where no object is.
+    """
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The background, then the categories in the order of their ids."""
+        return ("background", *self.things)
+
+    @property
+    def segments(self) -> tuple[str, ...]:
+        """The classes."""
+        return self.classes
+
+    @property
+    def things(self) -> tuple[str, ...]:
+        """The categories."""
+        return tuple(category["name"] for category in self._train().categories)
+
+    def _labels(
+        self, part: Part, found: tuple[Entry, ...], shape: tuple[int, int]
+    ) -> dict[str, np.ndarray]:
+        path = self._json(part)
+        classes = _class_of(self._train(), first=1)
+        label = np.zeros(shape, np.uint8)
+        objects = np.zeros(shape, np.int32)
+        single = []
+        for annotation in found:
+            mask = mask_of(annotation, shape, path)
+            if annotation.get("iscrowd"):
+                label[mask] = VOID
+            else:
+                single.append((mask, _known(annotation, classes, path)))
+        single.sort(key=lambda drawn: -np.count_nonzero(drawn[0]))
+        for number, (mask, of) in enumerate(single, start=1):
+            label[mask] = of
+            objects[mask] = number
+        return {"label": label, "instance": renumbered(objects)}
+
+
+@dataclass(frozen=True)
+class CocoPanoptic(_Coco):
+    """Each pixel's class, and the number of its object: a `seg_jax.datasets.source.Source`.
+
+    A PNG's R + 256 G + 65536 B is the id of the pixel's segment, which the JSON gives a category;
+    0 and crowds are `VOID`.
+    """
+
+    train_json: Path = Path("annotations/panoptic_train2017.json")
+    """Annotations of the training images."""
+    test_json: Path = Path("annotations/panoptic_val2017.json")
+    """Annotations of the test images."""
+    train_pngs: Path | None = None
+    """Folder of the training PNGs; train_json without its suffix if None."""
+    val_pngs: Path | None = None
+    """Folder of the validation PNGs; val_json without its suffix if None."""
+    test_pngs: Path | None = None
+    """Folder of the test PNGs; test_json without its suffix if None."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The categories in the order of their ids."""
+        return tuple(category["name"] for category in self._train().categories)
+
+    @property
+    def segments(self) -> tuple[str, ...]:
+        """The classes."""
+        return self.classes
+
+    @property
+    def things(self) -> tuple[str, ...]:
+        """The categories that the JSON calls so."""
+        try:
+            return tuple(c["name"] for c in self._train().categories if c["isthing"])
+        except KeyError as error:
+            raise InputError(
+                f"{self._json('train')}: a category lacks {error}; add it, 1 for objects that are"
+                " counted, else 0"
+            ) from error
+
+    def _labels(
+        self, part: Part, found: tuple[Entry, ...], shape: tuple[int, int]
+    ) -> dict[str, np.ndarray]:
+        path = self._json(part)
+        if len(found) != 1:
+            raise InputError(
+                f"{path}: an image has {len(found)} annotations; give each one, with its PNG's"
+                " file_name and segments_info, or remove the image"
+            )
+        (annotation,) = found
+        png = self._pngs(part) / annotation["file_name"]
+        colours = read_image(png).astype(np.int32)
+        if colours.shape[:2] != shape:
+            raise InputError(
+                f"{png}: {colours.shape[1]}×{colours.shape[0]} pixels, but its image has"
+                f" {shape[1]}×{shape[0]}; make them equal"
+            )
+        ids, positions = np.unique(colours @ [1, 256, 65536], return_inverse=True)
+        segments = {segment["id"]: segment for segment in annotation["segments_info"]}
+        if unknown := set(ids.tolist()) - set(segments) - {0}:
+            raise InputError(
+                f"{png}: has segments that {path} lacks: {some({str(n) for n in unknown})}; fetch"
+                " both anew"
+            )
+        classes, things = _class_of(self._train()), self.things
+        label_of = np.full(len(ids), VOID, np.uint8)
+        number_of = np.zeros(len(ids), np.int32)
+        for position, number in enumerate(ids.tolist()):
+            if number == 0 or segments[number].get("iscrowd"):
+                continue
+            label_of[position] = of = _known(segments[number], classes, path)
+            if self.classes[of] in things:
+                number_of[position] = number
+        positions = positions.reshape(shape)
+        return {"label": label_of[positions], "instance": renumbered(number_of[positions])}
+
+    def _pngs(self, part: Part) -> Path:
+        own = {"train": self.train_pngs, "val": self.val_pngs, "test": self.test_pngs}[part]
+        return self.root.expanduser() / own if own else self._json(part).with_suffix("")
+
+
+@dataclass(frozen=True)
+class CocoKeypoints(_Coco):
+    """People with 17 joints: a `seg_jax.datasets.source.Source`.
+
+    Crowds and people without joints are `VOID`, but for what people with joints cover of them;
+    all else is 0.
+    """
+
+    train_json: Path = Path("annotations/person_keypoints_train2017.json")
+    """Annotations of the training images."""
+    test_json: Path = Path("annotations/person_keypoints_val2017.json")
+    """Annotations of the test images."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """None: where people count, labels are 0."""
+        return ()
+
+    @property
+    def skeleton(self) -> Skeleton:
+        """COCO's 17 joints."""
+        return COCO_SKELETON
+
+    def _labels(
+        self, part: Part, found: tuple[Entry, ...], shape: tuple[int, int]
+    ) -> dict[str, np.ndarray]:
+        path = self._json(part)
+        n = len(COCO_SKELETON.joints)
+        label = np.zeros(shape, np.uint8)
+        people, areas, masked = [], [], []
+        for annotation in found:
+            joints = np.array(annotation["keypoints"], np.float32)
+            if joints.shape != (3 * n,):
+                raise InputError(
+                    f"{path}: annotation {annotation.get('id')} has {joints.size} numbers for"
+                    f" keypoints, not x, y and visibility of {n}; leave other skeletons out"
+                )
+            joints = joints.reshape(n, 3)
+            if annotation.get("iscrowd") or not joints[:, 2].any():
+                label[mask_of(annotation, shape, path)] = VOID
+                continue
+            people.append(joints)
+            areas.append(annotation["area"])
+            if annotation.get("segmentation"):
+                masked.append(annotation)
+        if label.any():
+            for annotation in masked:
+                label[mask_of(annotation, shape, path)] = 0
+        return {
+            "label": label,
+            "joints": np.array(people, np.float32).reshape(-1, n, 3),
+            "area": np.array(areas, np.float32),
+        }
+
+
+def _is_val(image: Entry, fraction: float) -> bool:
+    digits = hashlib.sha256(image["file_name"].encode()).hexdigest()[:8]
+    return int(digits, 16) / 16**8 < fraction
+
+
+def _class_of(annotations: Annotations, first: int = 0) -> dict[int, int]:
+    """The class of each category's id."""
+    return {c["id"]: number for number, c in enumerate(annotations.categories, start=first)}
+
+
+def _known(entry: Entry, classes: dict[int, int], path: Path) -> int:
+    """The class of an annotation or a segment."""
+    category = entry["category_id"]
+    if category not in classes:
+        raise InputError(
+            f"{path}: {entry.get('id')} has the category {category}, which isn't listed; add it to"
+            " categories"
+        )
+    return classes[category]

@@ -1,0 +1,1 @@
+"""Committed list of the parts of Leeds Sports Pose."""
