@@ -100,6 +100,18 @@ class Augment:
         if self.elastic_grid < 2:
             raise InputError(f"augment.elastic_grid is {self.elastic_grid}; it must be at least 2")
 
+    @property
+    def mirrors(self) -> tuple[tuple[int, ...], ...]:
+        """Axes along which an image may be flipped, 1 for rows and 2 for columns; () for none.
+
+        Those of the flips and half turns that training shows.
+        """
+        half_turn = self.rotate90 or (self.flip and self.flip_vertical)
+        rows = self.flip_vertical or (self.flip and self.rotate90)
+        columns = self.flip or (self.flip_vertical and self.rotate90)
+        shown = {(): True, (1,): rows, (2,): columns, (1, 2): half_turn}
+        return tuple(axes for axes, is_shown in shown.items() if is_shown)
+
 
 def augment(settings: Augment, keys: Array, batch: Maps) -> Maps:
     """Changes each example of a batch at random.

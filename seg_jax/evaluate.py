@@ -19,7 +19,7 @@ from seg_jax.config import Experiment
 from seg_jax.datasets.source import VOID, Example, Part
 from seg_jax.files import write_whole
 from seg_jax.input import Examples, arrays_of, evaluation_batches
-from seg_jax.predict import decoder, fill_up, in_batches, load, predictor
+from seg_jax.predict import CocoFile, decoder, fill_up, in_batches, load, predictor
 from seg_jax.step import Batch, Step, Variables
 
 
@@ -62,8 +62,8 @@ def validate(
 def evaluate(workdir: Path, part: Part = "test") -> dict:
     """Scores a workdir's network and writes what it found.
 
-    Writes scores.json, per_image.csv, predictions/ID.png (at the images' own sizes) and
-    overlays/ID.jpg into the workdir.
+    Writes scores.json, per_image.csv, predictions/ID.png (at the images' own sizes),
+    overlays/ID.jpg and, where the task has objects, predictions/coco.json into the workdir.
 
     Returns:
       What scores.json holds.
@@ -80,6 +80,7 @@ def evaluate(workdir: Path, part: Part = "test") -> dict:
         batch = {"label": label.astype(np.int32), "valid": label != VOID, **maps}
         return jax.tree.map(np.asarray, measure(*jax.tree.map(lambda x: x[None], (decoded, batch))))
 
+    coco = CocoFile(experiment)
     rows, at_size, at_own, details = [], [], [], []
     for batch in _chunks(tqdm(data.read(part), desc=part, unit="image"), experiment.batch_size):
         images = [arrays_of(experiment, example)["image"] for example in batch]
@@ -97,7 +98,9 @@ def evaluate(workdir: Path, part: Part = "test") -> dict:
                 | {f"own_{name}": value for name, value in own_scores.items()}
                 | details[-1]
             )
-            task.save(data, own, workdir, example.id, example.image, example)
+            objects = task.save(data, own, workdir, example.id, example.image, example)
+            coco.add(example.id, example.image, objects)
+    coco.write(workdir)
 
     scores = {"part": part, "step": step, "n": len(rows), "best": task.best}
     scores |= task.summary(data, _joined(at_size), [])

@@ -46,7 +46,7 @@ def load(experiment: Experiment, part: Part) -> Examples | None:
         if part == "val":
             return None
         raise InputError(f"data: the {part} part holds no image; choose another split")
-    return Examples(tuple(ids), {name: _stacked([f[name] for f in found]) for name in found[0]})
+    return Examples(tuple(ids), {name: np.stack([f[name] for f in found]) for name in found[0]})
 
 
 def arrays_of(
@@ -59,12 +59,6 @@ def arrays_of(
     size = size or experiment.size
     image = resize_image(example.image, size)
     return {"image": image, **experiment.task.arrays(experiment.data, example, size)}
-
-
-def _stacked(arrays: list[np.ndarray]) -> np.ndarray:
-    """Stacks arrays; those with fewer rows than others, such as people, are filled up with 0."""
-    most = max(len(x) for x in arrays)
-    return np.stack([np.pad(x, [(0, most - len(x))] + [(0, 0)] * (x.ndim - 1)) for x in arrays])
 
 
 def training_steps(examples: int, *, epochs: float, batch_size: int) -> int:

@@ -196,6 +196,21 @@ def bootstrap_interval(
     return float(low), float(high)
 
 
+def bootstrap(score, count: int, *, resamples: int = 1000, seed: int = 0) -> tuple[float, float]:
+    """95 % percentile bootstrap interval of a score that isn't a mean over images.
+
+    Args:
+      score: called with the numbers of `count` images drawn with replacement.
+      count: number of images.
+      resamples: how often they are drawn.
+      seed: the same seed gives the same interval.
+    """
+    rng = np.random.default_rng(seed)
+    values = [score(rng.integers(count, size=count)) for _ in range(resamples)]
+    low, high = np.quantile(values, [0.025, 0.975])
+    return round(float(low), 6), round(float(high), 6)
+
+
 def rounded_interval(values) -> list[float]:
     """`bootstrap_interval` as a run keeps it."""
     return [round(end, 6) for end in bootstrap_interval(values)]

@@ -15,6 +15,7 @@ from seg_jax.checkpoint import Checkpoints
 from seg_jax.config import Experiment, from_json
 from seg_jax.datasets.images import IMAGE_SUFFIXES, read_image
 from seg_jax.errors import InputError
+from seg_jax.files import write_whole
 from seg_jax.resize import resize_image
 from seg_jax.step import TrainState, Variables, init_state, normalise, to_float
 
@@ -60,11 +61,11 @@ def predictor(experiment: Experiment, variables: Variables) -> Predict:
       variables: the network's parameters and statistics.
     """
     model, task, data = experiment.model, experiment.task, experiment.data
-    mirrors = [(), (1,), (2,), (1, 2)] if experiment.test_flips else [()]
+    mirrors = experiment.augment.mirrors if experiment.test_flips else ((),)
 
     @jax.jit
     def predict(variables: Variables, image: Array) -> Array:
-        image = normalise(to_float(image))
+        image = normalise(to_float(image), standardise=experiment.standardise)
 
         def seen_mirrored(axes: tuple[int, ...]) -> Array:
             maps = model.apply(variables, jnp.flip(image, axes), train=False)
@@ -111,6 +112,32 @@ def fill_up(maps: np.ndarray, value: int) -> np.ndarray:
     return np.pad(maps, edges, constant_values=value)
 
 
+class CocoFile:
+    """Collects the objects of images and writes them as one file in COCO's format."""
+
+    def __init__(self, experiment: Experiment):
+        self._found: dict[str, list] = {
+            "images": [],
+            "annotations": [],
+            "categories": experiment.task.categories(experiment.data),
+        }
+
+    def add(self, name: str, image: np.ndarray, annotations: list[dict[str, Any]]) -> None:
+        """Takes the objects that a task's `save` gave of an image (height, width, C)."""
+        images, objects = self._found["images"], self._found["annotations"]
+        height, width = image.shape[:2]
+        images.append({"id": len(images) + 1, "file_name": name, "height": height, "width": width})
+        for annotation in annotations:
+            numbers = {"id": len(objects) + 1, "image_id": len(images), "iscrowd": 0}
+            objects.append(numbers | annotation)
+
+    def write(self, folder: Path) -> None:
+        """Writes predictions/coco.json, if the task has objects."""
+        if self._found["categories"]:
+            (folder / "predictions").mkdir(parents=True, exist_ok=True)
+            write_whole(folder / "predictions" / "coco.json", json.dumps(self._found) + "\n")
+
+
 def predict_files(workdir: Path, paths: Sequence[Path], out: Path) -> int:
     """Predicts image files, and those of folders, at their own sizes.
 
@@ -127,11 +154,14 @@ def predict_files(workdir: Path, paths: Sequence[Path], out: Path) -> int:
         raise InputError(f"two images are called {twice}; predict them into different folders")
     experiment, variables, _ = load(workdir)
     predict, decode = predictor(experiment, variables), decoder(experiment)
+    coco = CocoFile(experiment)
     for file in files:
         image = read_image(file, experiment.data.channels)
         predictions = predict(resize_image(image, experiment.size)[None])[0]
         decoded = decode(predictions, image.shape[:2])
-        experiment.task.save(experiment.data, decoded, out, file.stem, image)
+        objects = experiment.task.save(experiment.data, decoded, out, file.stem, image)
+        coco.add(file.name, image, objects)
+    coco.write(out)
     return len(files)
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -133,7 +133,7 @@ class Semantic:
         name: str,
         image: np.ndarray,
         truth: Example | None = None,
-    ) -> None:
+    ) -> list[dict[str, Any]]:
         """The mask has the image's size, 0 and 255 for one class, else labels."""
         decoded = decoded[: image.shape[0], : image.shape[1]]
         path = folder / "predictions" / f"{name}.png"
@@ -143,6 +143,11 @@ class Semantic:
         prediction = resize_label(decoded, image.shape[:2])
         label = None if truth is None else resize_label(truth.label, image.shape[:2])
         write_overlay(folder, name, overlay(image, prediction, label, data.classes))
+        return []
+
+    def categories(self, data: Source) -> list[dict[str, Any]]:
+        """None."""
+        return []
 
 
 def check_classes(data: Source, loss: Loss) -> None:

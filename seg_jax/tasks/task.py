@@ -97,8 +97,8 @@ class Task(Protocol):
         name: str,
         image: np.ndarray,
         truth: Example | None = None,
-    ) -> None:
-        """Writes predictions/NAME.png and overlays/NAME.jpg of one decoded image.
+    ) -> list[dict[str, Any]]:
+        """Writes predictions/NAME.png, where a picture can hold it, and overlays/NAME.jpg.
 
         Args:
           data: the source.
@@ -107,4 +107,10 @@ class Task(Protocol):
           name: the image's.
           image: (height, width, C) uint8.
           truth: drawn as well, if given.
+
+        Returns:
+          The image's objects as annotations in COCO's format, without `id` and `image_id`.
         """
+
+    def categories(self, data: Source) -> list[dict[str, Any]]:
+        """What the annotations' `category_id` names, in COCO's format; empty if there are none."""

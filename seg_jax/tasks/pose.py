@@ -1,0 +1,265 @@
+"""Human pose: the joints of any number of people, and which joint is whose.
+
+After OpenPose (Cao et al. 2019, https://arxiv.org/abs/1812.08008), bottom-up: a heat map for each
+joint, a field of unit vectors along each limb, and people put together from both.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from seg_jax import metrics, pose_metrics
+from seg_jax.datasets.source import Example, Skeleton, Source
+from seg_jax.errors import InputError
+from seg_jax.losses.common import share
+from seg_jax.overlay import shrunk, skeleton_overlay, write_overlay
+from seg_jax.pose_metrics import People
+from seg_jax.resize import resize_label, resize_maps, resize_points
+from seg_jax.skeletons import Peaks, assemble, heat_maps, limb_scores, part_affinity, peaks
+
+
+class Decoded(NamedTuple):
+    """Candidates for the joints, and how well pairs of them are joined by a limb; (B, ...)."""
+
+    joints: Peaks
+    limbs: Array
+    """(B, L, people, people) float32."""
+
+
+class Measured(NamedTuple):
+    """What the scores need of each image, (N, ...)."""
+
+    found: Decoded
+    joints: Array
+    """(N, people, J, 3) the true ones, filled up with 0."""
+    area: Array
+    """(N, people) pixels."""
+
+
+@dataclass(frozen=True)
+class Pose:
+    """Skeletons of people: a `seg_jax.tasks.Task`.
+
+    The maps are a heat map for each joint, then x and y of a field for each limb.
+    """
+
+    sigma: float = 4.0
+    """Standard deviation of a joint's Gaussian, in pixels of the training size."""
+    width: float = 3.0
+    """Half the width of a limb's field, in pixels of the training size."""
+    heat: float = 100.0
+    """Weight of the squared error of the heat maps."""
+    field: float = 10.0
+    """Weight of the squared error of the limbs' fields."""
+    threshold: float = 0.15
+    """Least height of a joint in its heat map."""
+    people: int = 16
+    """Most people of an image, true or found."""
+    least_joints: int = 3
+    """A person with fewer joints is dropped."""
+
+    best: ClassVar[str] = "ap"
+
+    def __post_init__(self):
+        for name in ("sigma", "width"):
+            if getattr(self, name) <= 0:
+                raise InputError(f"task.{name} is {getattr(self, name)}; it must be above 0")
+        if self.people < 1:
+            raise InputError(f"task.people is {self.people}; it must be at least 1")
+
+    def check(self, data: Source) -> None:
+        """Refuses data without joints."""
+        if not hasattr(data, "skeleton"):
+            raise InputError(
+                f"data: {type(data).__name__} has no joints; choose a data set of people, such as "
+                "Dancers, Lsp or CocoKeypoints, or another task"
+            )
+
+    def maps(self, data: Source) -> tuple[str, ...]:
+        """The joints, then two for each limb."""
+        joints, limbs = data.skeleton.joints, data.skeleton.limbs
+        return (*joints, *(f"{joints[a]} to {joints[b]}, {c}" for a, b in limbs for c in "xy"))
+
+    def arrays(
+        self, data: Source, example: Example, size: tuple[int, int]
+    ) -> dict[str, np.ndarray]:
+        """`label`; `joints` (people, J, 3), `area` (people,) and `mirrored` (), False.
+
+        Raises:
+          InputError: if there are more people than `people`.
+        """
+        count, old = len(example.joints), example.image.shape[:2]
+        if count > self.people:
+            raise InputError(
+                f"{example.id}: has {count} people, but task.people is {self.people}; "
+                f"set --task.people {count} or more"
+            )
+        joints = example.joints.astype(np.float32)
+        moved = resize_points(joints[..., :2], old, size)
+        joints = np.concatenate([moved, joints[..., 2:]], -1) * (joints[..., 2:] > 0)
+        rest = self.people - count
+        scale = size[0] * size[1] / (old[0] * old[1])
+        return {
+            "label": resize_label(example.label, size),
+            "joints": np.pad(joints, [(0, rest), (0, 0), (0, 0)]),
+            "area": np.pad(example.area * scale, (0, rest)).astype(np.float32),
+            "mirrored": np.array(False),
+        }
+
+    def objective(self, data: Source, maps: Array, batch: dict, *, axis_name=None) -> Array:
+        """heat · Σⱼ MSE(heat maps) / J + field · Σₗ MSE(fields) / 2L, over the valid pixels."""
+        skeleton, joints = data.skeleton, batch["joints"]
+        swapped = joints[:, :, jnp.array(skeleton.mirrored)]
+        joints = jnp.where(batch["mirrored"][:, None, None, None], swapped, joints)
+        shape, valid = maps.shape[1:3], batch["valid"].astype(jnp.float32)
+        heat = heat_maps(joints, shape, sigma=self.sigma)
+        fields = part_affinity(joints, skeleton.limbs, shape, width=self.width)
+        found_heat, found_fields = _parts(skeleton, maps)
+        error = self.heat * jnp.mean((found_heat - heat) ** 2, -1)
+        error += self.field * jnp.mean((found_fields - fields) ** 2, -1)
+        return share(jnp.where(batch["valid"], error, 0), valid, axis_name)
+
+    def predictions(self, data: Source, maps: Array) -> Array:
+        """The maps themselves."""
+        return maps
+
+    def mirrored(self, data: Source, predictions: Array, axes: tuple[int, ...]) -> Array:
+        """Left and right change places where one axis is flipped, and fields their direction."""
+        flipped = jnp.flip(predictions, axes)
+        heat, fields = _parts(data.skeleton, flipped)
+        signs = jnp.array([1.0 - 2 * (2 in axes), 1.0 - 2 * (1 in axes)])
+        fields = fields.reshape(*fields.shape[:-1], -1, 2) * signs
+        if len(axes) == 1:
+            heat = heat[..., jnp.array(data.skeleton.mirrored)]
+            limbs, turns = _mirrored_limbs(data.skeleton)
+            fields = fields[..., limbs, :] * turns[:, None]
+        return jnp.concatenate([heat, fields.reshape(*fields.shape[:-2], -1)], -1)
+
+    def resized(self, data: Source, predictions: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        """Bilinear."""
+        return resize_maps(predictions, size)
+
+    def decode(self, data: Source, predictions: Array) -> Decoded:
+        """Candidates for joints and limbs; `people_of` puts them together."""
+        heat, fields = _parts(data.skeleton, predictions)
+        joints = peaks(heat, count=self.people, threshold=self.threshold)
+        return Decoded(joints, limb_scores(fields, joints, data.skeleton.limbs))
+
+    def measure(self, data: Source, decoded: Decoded, batch: dict) -> Measured:
+        """What was found beside what is true."""
+        return Measured(decoded, batch["joints"], batch["area"])
+
+    def people_of(self, data: Source, decoded: Decoded) -> People:
+        """The people of one image: (N, J, 3) x, y and score of their joints, and (N,) scores."""
+        joints, limbs = decoded.joints, data.skeleton.limbs
+        return assemble(*joints, decoded.limbs, limbs, least_joints=self.least_joints)
+
+    def scores(self, data: Source, measured: Measured) -> dict[str, float]:
+        """COCO's AP, AP50, AP75 and recall by OKS, and PCK@0.2, over all images."""
+        found, true = self._people(data, measured)
+        scores = pose_metrics.oks_ap(found, true, data.skeleton.sigmas)
+        return scores | {"pck": self._pck(data, found, true)[1]}
+
+    def summary(self, data: Source, measured: Measured, details: list[dict]) -> dict:
+        """The scores with their intervals, and PCK@0.2 by joint."""
+        found, true = self._people(data, measured)
+        scores: dict[str, Any] = self.scores(data, measured)
+
+        def ap(rows) -> float:
+            few = [found[row] for row in rows], [true[row] for row in rows]
+            return pose_metrics.oks_ap(*few, data.skeleton.sigmas)["ap"]
+
+        scores["ap_ci95"] = list(metrics.bootstrap(ap, len(found), resamples=200))
+        by_joint, _ = self._pck(data, found, true)
+        names = zip(data.skeleton.joints, by_joint.tolist(), strict=True)
+        scores["per_class"] = {name: {"pck": value} for name, value in names}
+        return scores
+
+    def details(self, data: Source, decoded: Decoded, example: Example) -> dict[str, float]:
+        """How many people were found, and how many there are."""
+        found, _ = self.people_of(data, decoded)
+        return {"found": len(found), "true": int((example.joints[..., 2] > 0).any(-1).sum())}
+
+    def save(
+        self,
+        data: Source,
+        decoded: Decoded,
+        folder: Path,
+        name: str,
+        image: np.ndarray,
+        truth: Example | None = None,
+    ) -> list[dict[str, Any]]:
+        """Draws the skeletons; they are kept as COCO's keypoints."""
+        people, sure = self.people_of(data, decoded)
+        small = shrunk(image)
+        found, true = self.shown(people, image.shape[:2], small.shape[:2], truth)
+        write_overlay(folder, name, skeleton_overlay(small, found, data.skeleton.limbs, true))
+        return [
+            {
+                "category_id": 1,
+                "keypoints": [round(float(value), 2) for value in joints.ravel()],
+                "num_keypoints": int((joints[:, 2] > 0).sum()),
+                "score": round(float(score), 4),
+            }
+            for joints, score in zip(people, sure, strict=True)
+        ]
+
+    def shown(
+        self,
+        people: np.ndarray,
+        own: tuple[int, int],
+        size: tuple[int, int],
+        truth: Example | None,
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """The found (N, J, 3) and the true joints of an image, from its own size to another."""
+        found, true = (
+            np.concatenate([resize_points(x[..., :2], own, size), x[..., 2:]], -1)
+            for x in (people, people[:0] if truth is None else truth.joints)
+        )
+        return found, None if truth is None else true
+
+    def categories(self, data: Source) -> list[dict[str, Any]]:
+        """One: a person, with its joints and limbs from 1."""
+        limbs = [[a + 1, b + 1] for a, b in data.skeleton.limbs]
+        joints = list(data.skeleton.joints)
+        return [{"id": 1, "name": "person", "keypoints": joints, "skeleton": limbs}]
+
+    def _people(self, data: Source, measured: Measured) -> tuple[list[People], list[People]]:
+        """Found and true people of each image."""
+        found, true = [], []
+        for k in range(len(measured.area)):
+            one = Decoded(Peaks(*(x[k] for x in measured.found.joints)), measured.found.limbs[k])
+            found.append(self.people_of(data, one))
+            joints, area = np.asarray(measured.joints[k]), np.asarray(measured.area[k])
+            there = (joints[..., 2] > 0).any(-1)
+            true.append((joints[there], area[there]))
+        return found, true
+
+    def _pck(self, data: Source, found: list[People], true: list[People]):
+        names = data.skeleton.joints
+        torso = names.index("left_shoulder"), names.index("right_hip")
+        return pose_metrics.pck(found, true, data.skeleton.sigmas, torso=torso)
+
+
+def _parts(skeleton: Skeleton, maps: Array) -> tuple[Array, Array]:
+    """Heat maps (..., J) and fields (..., 2L)."""
+    return maps[..., : len(skeleton.joints)], maps[..., len(skeleton.joints) :]
+
+
+def _mirrored_limbs(skeleton: Skeleton) -> tuple[np.ndarray, np.ndarray]:
+    """For each limb, the one in whose place it is in a mirror image, and -1 where that is turned.
+
+    Raises:
+      ValueError: if a limb has no mirror image among the limbs.
+    """
+    limbs, turns = [], []
+    for a, b in skeleton.limbs:
+        mirrored = skeleton.mirrored[a], skeleton.mirrored[b]
+        turned = mirrored not in skeleton.limbs
+        limbs.append(skeleton.limbs.index(mirrored[::-1] if turned else mirrored))
+        turns.append(-1.0 if turned else 1.0)
+    return np.array(limbs), np.array(turns, np.float32)
