@@ -38,6 +38,8 @@ class Experiment:
     """Where the run is kept: checkpoints, logs, scores, pictures; runs/NAME if not given."""
     size: tuple[int, int] = (256, 256)
     """Height and width to which images are resized for the network."""
+    standardise: bool = False
+    """Take each image by its own mean and deviation, as where brightness means nothing."""
     epochs: float = 30.0
     """How often every training image is seen."""
     batch_size: int = 16
@@ -51,7 +53,7 @@ class Experiment:
     average: float = 0.0
     """Decay of the moving average of the weights, which is what is evaluated; 0 for none."""
     test_flips: bool = True
-    """Average the predictions of an image and its mirror images."""
+    """Average the predictions of an image and of those mirror images that training showed."""
     seed: int = 0
     """Of weights, order, augmentation and dropout."""
     evaluate_every: float = 5.0

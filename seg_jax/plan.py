@@ -183,6 +183,7 @@ def lower(experiment: Experiment, mesh: Mesh) -> jax.stages.Lowered:
         seed=experiment.seed,
         average=experiment.average,
         accumulate=experiment.accumulate,
+        standardise=experiment.standardise,
     )
     image = np.zeros((*experiment.size, experiment.data.channels), np.uint8)
     skeleton = getattr(experiment.data, "skeleton", None)

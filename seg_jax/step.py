@@ -64,9 +64,18 @@ def to_float(image: Array) -> Array:
     return image.astype(jnp.float32) / 255.0
 
 
-def normalise(image: Array) -> Array:
-    """Pixels of [0, 1] to about zero mean and unit variance, as the networks take them."""
-    return (image - 0.5) * 4.0
+def normalise(image: Array, *, standardise: bool = False) -> Array:
+    """Pixels of [0, 1] to about zero mean and unit variance, as the networks take them.
+
+    Args:
+      image: (B, H, W, C) float32.
+      standardise: by each image's own mean and deviation instead of the same for all.
+    """
+    if not standardise:
+        return (image - 0.5) * 4.0
+    mean = image.mean((1, 2, 3), keepdims=True)
+    deviation = image.std((1, 2, 3), keepdims=True)
+    return (image - mean) / jnp.maximum(deviation, 1e-3)
 
 
 def make_train_step(
@@ -78,6 +87,7 @@ def make_train_step(
     seed: int,
     average: float = 0.0,
     accumulate: int = 1,
+    standardise: bool = False,
 ) -> Step:
     """Builds `train_step(state, batch, *, axis_name=None) -> (state, scalars)`.
 
@@ -99,6 +109,7 @@ def make_train_step(
         it is (1 + step) / (10 + step) if that is less, so that the average forgets the start.
       accumulate: number of parts, each of B / accumulate images, whose gradients are averaged
         before the update, for batches that don't fit at once.
+      standardise: as in `normalise`.
     """
     augmentation_key, dropout_root = jax.random.split(jax.random.key(seed))
 
@@ -116,7 +127,7 @@ def make_train_step(
         def share_of_loss(params, rest, part, key):
             maps, changed = model.apply(
                 {"params": params, **rest},
-                normalise(part["image"]),
+                normalise(part["image"], standardise=standardise),
                 train=True,
                 axis_name=axis_name,
                 mutable=list(rest),
@@ -165,7 +176,11 @@ def make_train_step(
 
 
 def make_eval_step(
-    model: nn.Module, objective: Objective, measure: Callable[[Array, Batch], Any]
+    model: nn.Module,
+    objective: Objective,
+    measure: Callable[[Array, Batch], Any],
+    *,
+    standardise: bool = False,
 ) -> Step:
     """Builds `eval_step(variables, batch, *, axis_name=None) -> (measured, loss)`.
 
@@ -176,11 +191,14 @@ def make_eval_step(
       model: the network.
       objective: as in training.
       measure: called with the network's maps and the batch.
+      standardise: as in `normalise`.
     """
 
     def eval_step(variables: Variables, batch: Batch, *, axis_name: str | None = None):
         data = _opened(batch)
-        maps = model.apply(variables, normalise(data["image"]), train=False)
+        maps = model.apply(
+            variables, normalise(data["image"], standardise=standardise), train=False
+        )
         value = objective(maps, data, axis_name=axis_name)
         value = value if axis_name is None else jax.lax.psum(value, axis_name)
         return measure(maps, data), value

@@ -58,8 +58,14 @@ def train(
         seed=seed,
         average=experiment.average,
         accumulate=experiment.accumulate,
+        standardise=experiment.standardise,
     )
-    eval_step = make_eval_step(experiment.model, objective, evaluate.measurement(experiment))
+    eval_step = make_eval_step(
+        experiment.model,
+        objective,
+        evaluate.measurement(experiment),
+        standardise=experiment.standardise,
+    )
     train_step = on_devices(train_step, mesh, donate=True)
     eval_step = on_devices(eval_step, mesh, per_example=True)
 

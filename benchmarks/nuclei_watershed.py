@@ -1,0 +1,88 @@
+"""The classic way to part nuclei, to compare with `experiments/nuclei_panoptic.py`.
+
+    pip install -e .[test] && python benchmarks/nuclei_watershed.py --raw PATH/TO/stage1_train
+
+The same U-Net on the same split, with the same recipe, learns three classes: background, inside and
+border. What is inside is split into connected components, and these grow over the border by a
+watershed on the probability of being inside. Objects of fewer than 12 pixels are dropped, as there.
+"""
+
+import dataclasses
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import tyro
+from scipy import ndimage
+from skimage.segmentation import watershed
+
+from seg_jax import cli, predict, segment_metrics
+from seg_jax.datasets import Nuclei
+from seg_jax.segment_metrics import Matches, Segments
+from seg_jax.tasks import Semantic
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "experiments"))
+from nuclei_panoptic import experiment as panoptic
+
+LEAST = panoptic.task.least
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """What to train and score."""
+
+    raw: Path
+    """Folder of the nuclei."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """Seeds, one run each."""
+
+
+def parted(probabilities: np.ndarray) -> np.ndarray:
+    """Probabilities (H, W, 3) of background, inside and border to the objects' numbers (H, W)."""
+    label = probabilities.argmax(-1)
+    seeds, _ = ndimage.label(label == 1)
+    found = watershed(-probabilities[..., 1], seeds, mask=label > 0)
+    area = np.bincount(found.ravel())
+    return np.where(area[found] >= LEAST, found, 0)
+
+
+def segments(number: np.ndarray) -> Segments:
+    """Objects of one category, all as sure as another."""
+    category = (np.arange(number.max() + 1) > 0).astype(np.int32)
+    return Segments(jnp.asarray(number, jnp.int32), jnp.asarray(category), jnp.asarray(category))
+
+
+def main(baseline: Baseline) -> None:
+    """Trains, parts and scores."""
+    for seed in baseline.seeds:
+        experiment = dataclasses.replace(
+            panoptic,
+            name=f"nuclei_watershed_{seed}",
+            model=panoptic.model.clone(outputs=3),
+            data=Nuclei(raw=baseline.raw, borders=True),
+            task=Semantic(),
+            seed=seed,
+        )
+        cli.run_experiment(experiment)
+        run, variables, _ = predict.load(experiment.folder)
+        network = predict.predictor(run, variables)
+        matches = []
+        for example in run.data.read("test"):
+            found = segments(parted(network(example.image[None])[0]))
+            true = segments(example.instance)
+            valid = jnp.ones(example.label.shape, bool)
+            shared = segment_metrics.shared_pixels(found, true, valid)
+            matches.append(segment_metrics.matches(shared, 1))
+        quality = segment_metrics.panoptic_quality(
+            Matches(*(np.sum(x, axis=0) for x in zip(*matches, strict=True)))
+        )
+        scores = {name: round(float(values[0]), 4) for name, values in quality.items()}
+        bowl = np.mean([segment_metrics.bowl_precision(m) for m in matches])
+        print(json.dumps({"seed": seed, "ap50_bowl": round(float(bowl), 4), **scores}), flush=True)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Baseline))

@@ -1,0 +1,21 @@
+"""A U-Net finds the skeletons of drawn dancers, however many there are and however they overlap.
+
+python experiments/dancers_pose.py
+"""
+
+import dataclasses
+
+from dancers_panoptic import experiment as panoptic
+
+from seg_jax import cli
+from seg_jax.tasks import Pose
+
+experiment = dataclasses.replace(
+    panoptic,
+    name="dancers_pose",
+    model=panoptic.model.clone(outputs=40),  # 14 joints, 13 limbs' fields of two directions
+    task=Pose(people=8),
+)
+
+if __name__ == "__main__":
+    cli.run(experiment)
