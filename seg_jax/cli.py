@@ -66,17 +66,22 @@ def predict_command(
     images: tyro.conf.Positional[tuple[Path, ...]],
     /,
     out: Path = Path("predictions"),
+    every: int = 1,
+    video: float | None = None,
 ) -> None:
-    """Predicts masks at the images' own sizes, and overlays.
+    """Predicts masks at the images' own sizes, and overlays; of a video, those of its frames.
 
     Args:
       workdir: Folder of a run.
-      images: Image files, or folders of them.
-      out: Folder for predictions/NAME.png and overlays/NAME.jpg.
+      images: Image files, folders of them, or videos (mp4, avi, mov, mkv, webm).
+      out: Folder for predictions/NAME.png and overlays/NAME.jpg; a video's are
+        predictions/NAME_00000.png, … and overlays/NAME.mp4.
+      every: Of a video, take only the first frame and each that comes so many later.
+      video: Also join a folder's overlays into overlays/FOLDER.mp4, so many a second.
     """
     if not images:
-        raise InputError("no image named; name image files or folders after the workdir")
-    count = predict.predict_files(workdir, images, out)
+        raise InputError("no image named; name image files, folders or videos after the workdir")
+    count = predict.predict_files(workdir, images, out, every=every, video=video)
     print(f"{count} masks in {out / 'predictions'}, overlays in {out / 'overlays'}")
 
 

@@ -1,8 +1,11 @@
 """From a workdir and pictures of any size to what the task makes of them at that size."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from tqdm import tqdm
 
 from seg_jax.checkpoint import Checkpoints
 from seg_jax.config import Experiment, from_json
@@ -18,6 +22,7 @@ from seg_jax.errors import InputError
 from seg_jax.files import write_whole
 from seg_jax.resize import resize_image
 from seg_jax.step import TrainState, Variables, init_state, normalise, to_float
+from seg_jax.video import VIDEO_SUFFIXES, read_frames, write_video
 
 Predict = Callable[[np.ndarray], np.ndarray]
 """Images (B, H, W, C) uint8 at the training size to predictions (B, H, W, K) float32."""
@@ -138,41 +143,124 @@ class CocoFile:
             write_whole(folder / "predictions" / "coco.json", json.dumps(self._found) + "\n")
 
 
-def predict_files(workdir: Path, paths: Sequence[Path], out: Path) -> int:
-    """Predicts image files, and those of folders, at their own sizes.
+TOGETHER = 8
+"""Images that are predicted at once: whole ones are held in memory, so they're few."""
+
+
+def predict_files(
+    workdir: Path,
+    paths: Sequence[Path],
+    out: Path,
+    *,
+    every: int = 1,
+    video: float | None = None,
+) -> int:
+    """Predicts image files, those of folders, and frames of videos, at their own sizes.
+
+    What a task saves of an image is called like it; of a video clip.mp4, predictions/clip_00000.png
+    and so on, by the frame's number, and overlays/clip.mp4 alone.
+
+    Args:
+      workdir: a run's.
+      paths: files and folders.
+      out: where to write.
+      every: of a video, take the first frame and each that comes so many later.
+      video: also join the overlays of a folder into overlays/FOLDER.mp4, in order of their names,
+        so many a second.
 
     Returns:
-      How many were predicted.
+      How many images and frames were predicted.
 
     Raises:
-      InputError: if a path doesn't exist, holds no image, or can't be read.
+      InputError: if a path doesn't exist, holds no image, or can't be read; if two would be written
+        to one file; or if the images of a folder that becomes a video differ in size.
     """
-    files = list(_image_files(paths))
-    stems = [file.stem for file in files]
-    twice = next((stem for stem in stems if stems.count(stem) > 1), None)
-    if twice:
-        raise InputError(f"two images are called {twice}; predict them into different folders")
+    if every < 1:
+        raise InputError(f"--every is {every}; take every frame (1), every second one (2) …")
+    files = {path: _files(path) for path in paths}
+    folders = [path for path in files if path.is_dir() and video is not None]
+    if video is not None and not folders:
+        raise InputError("--video joins the images of a folder; name one, or leave it out")
+    _refuse_twins([file for found in files.values() for file in found], folders)
     experiment, variables, _ = load(workdir)
+    task, data = experiment.task, experiment.data
     predict, decode = predictor(experiment, variables), decoder(experiment)
     coco = CocoFile(experiment)
-    for file in files:
-        image = read_image(file, experiment.data.channels)
-        predictions = predict(resize_image(image, experiment.size)[None])[0]
-        decoded = decode(predictions, image.shape[:2])
-        objects = experiment.task.save(experiment.data, decoded, out, file.stem, image)
-        coco.add(file.name, image, objects)
-    coco.write(out)
-    return len(files)
+    count = 0
 
+    def overlays(images: Iterable[tuple[str, np.ndarray]]) -> Iterator[Path]:
+        """Predicts and saves named images as their overlays are asked for."""
+        nonlocal count
+        images = iter(images)
+        while some := list(islice(images, TOGETHER)):
+            small = np.stack([resize_image(image, experiment.size) for _, image in some])
+            for (name, image), predictions in zip(some, predict(small), strict=True):
+                decoded = decode(predictions, image.shape[:2])
+                objects = task.save(data, decoded, out, Path(name).stem, image)
+                coco.add(name, image, objects)
+                count += 1
+                yield out / "overlays" / f"{Path(name).stem}.jpg"
 
-def _image_files(paths: Sequence[Path]) -> Iterator[Path]:
-    for path in paths:
-        if not path.exists():
-            raise InputError(f"{path} doesn't exist")
-        if path.is_file():
-            yield path
+    for path, found in files.items():
+        if _is_video(path):
+            clip = read_frames(path, every, data.channels)
+            frames = tqdm(clip.frames, desc=path.name, total=clip.count, unit="frame")
+            named = ((f"{path.stem}_{k * every:05}.png", frame) for k, frame in enumerate(frames))
+            joined = out / "overlays" / f"{path.stem}.mp4"
+            write_video(joined, clip.rate, _used_up(overlays(named)))
             continue
-        found = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
-        if not found:
-            raise InputError(f"{path} holds no image ({', '.join(sorted(IMAGE_SUFFIXES))})")
-        yield from found
+        drawn = overlays((file.name, read_image(file, data.channels)) for file in found)
+        if path in folders:
+            write_video(out / "overlays" / f"{path.resolve().name}.mp4", video, drawn)
+        else:
+            for _ in drawn:
+                pass
+    coco.write(out)
+    return count
+
+
+def _used_up(pictures: Iterable[Path]) -> Iterator[Path]:
+    """Gives files one by one and deletes each when the next one is asked for."""
+    for picture in pictures:
+        yield picture
+        picture.unlink()
+
+
+def _is_video(path: Path) -> bool:
+    return path.suffix.lower() in VIDEO_SUFFIXES and not path.is_dir()
+
+
+def _files(path: Path) -> list[Path]:
+    """The file that a path is, or the images in the folder, frame 2 before frame 10."""
+    if not path.exists():
+        raise InputError(f"{path} doesn't exist")
+    if path.is_file():
+        return [path]
+    found = [p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES]
+    if not found:
+        suffixes = ", ".join(sorted(IMAGE_SUFFIXES))
+        raise InputError(f"{path} holds no image ({suffixes}); name videos themselves")
+
+    def numbered(file: Path) -> list[str | int]:
+        # Text and numbers take turns, so that like is compared with like.
+        return [int(p) if k % 2 else p for k, p in enumerate(re.split(r"(\d+)", str(file)))]
+
+    return sorted(found, key=numbered)
+
+
+def _refuse_twins(files: list[Path], folders: list[Path]) -> None:
+    """Refuses files, and folders to become videos, of which two would be written to one file."""
+    images = [file.stem for file in files if not _is_video(file)]
+    videos = [file.stem for file in files if _is_video(file)]
+    frames = (re.fullmatch(r"(.*)_\d{5,}", name) for name in images)
+    for frame in filter(None, frames):
+        if frame[1] in videos:
+            raise InputError(
+                f"{frame[0]} is called like a frame of {frame[1]}; predict them into different "
+                "folders"
+            )
+    rendered = videos + [folder.resolve().name for folder in folders]
+    for kind, names in (("images", images), ("videos", rendered)):
+        twice = next((name for name, times in Counter(names).items() if times > 1), None)
+        if twice:
+            raise InputError(f"two {kind} are called {twice}; predict them into different folders")

@@ -76,6 +76,19 @@ def test_predict(finished_run, tmp_path, monkeypatch, capsys):
         seg_jax(monkeypatch, "predict", finished_run)
 
 
+def test_predict_videos(finished_run, tmp_path, monkeypatch, capsys):
+    frames = tmp_path / "frames"
+    frames.mkdir()
+    for k in range(3):
+        Image.fromarray(np.full((8, 10, 3), 90 * k, np.uint8)).save(frames / f"{k}.png")
+    seg_jax(monkeypatch, "predict", finished_run, frames, "--video", 25, "--out", tmp_path)
+    assert "3 masks" in capsys.readouterr().out
+    joined = tmp_path / "overlays" / "frames.mp4"
+    seg_jax(monkeypatch, "predict", finished_run, joined, "--every", 2, "--out", tmp_path / "out")
+    assert "2 masks" in capsys.readouterr().out
+    assert (tmp_path / "out" / "overlays" / "frames.mp4").exists()
+
+
 def test_evaluate_and_report(finished_run, tmp_path, monkeypatch, capsys):
     seg_jax(monkeypatch, "evaluate", finished_run)
     assert "Dice" in capsys.readouterr().out

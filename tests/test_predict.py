@@ -5,11 +5,13 @@ import pytest
 from PIL import Image
 
 from seg_jax import predict
+from seg_jax.augment import Augment
 from seg_jax.datasets.images import read_image, read_mask
 from seg_jax.errors import InputError
 from seg_jax.predict import in_batches, load, predict_files, predictor
 from seg_jax.resize import resize_maps
 from seg_jax.tasks.semantic import labels_of
+from seg_jax.video import read_frames, write_video
 
 
 def save_image(path, size, seed=0):
@@ -35,15 +37,27 @@ def test_masks_have_the_images_own_sizes(finished_run, tmp_path):
     np.testing.assert_array_equal(first, second)
 
 
-def test_flips_make_the_prediction_symmetric(finished_run):
+@pytest.mark.parametrize(
+    ("shown", "mirrors"),
+    [
+        (Augment(), [()]),
+        (Augment(flip=True), [(), 2]),
+        (Augment(flip=True, flip_vertical=True), [(), 1, 2, (1, 2)]),
+    ],
+    ids=["none", "flip", "both flips"],
+)
+def test_only_mirror_images_that_training_showed_are_averaged(finished_run, shown, mirrors):
     experiment, variables, _ = load(finished_run)
+    experiment = dataclasses.replace(experiment, augment=shown)
     images = np.random.default_rng(0).integers(0, 256, (2, *experiment.size, 3), dtype=np.uint8)
     predict = predictor(experiment, variables)
-    np.testing.assert_allclose(predict(images[:, :, ::-1])[:, :, ::-1], predict(images), atol=1e-5)
+    found = predict(images)
+    for axes in (1, 2, (1, 2)):
+        symmetric = np.allclose(np.flip(predict(np.flip(images, axes)), axes), found, atol=1e-5)
+        assert symmetric == (axes in mirrors)
     plain = predictor(dataclasses.replace(experiment, test_flips=False), variables)
-    mirrored = [plain(np.flip(images, axes)) for axes in ((), 1, 2, (1, 2))]
-    mean = sum(np.flip(m, a) for m, a in zip(mirrored, ((), 1, 2, (1, 2)), strict=True)) / 4
-    np.testing.assert_allclose(predict(images), mean, atol=1e-5)
+    back = [np.flip(plain(np.flip(images, axes)), axes) for axes in mirrors]
+    np.testing.assert_allclose(found, sum(back) / len(back), atol=1e-5)
 
 
 def test_batches_of_one_shape_give_each_image_its_own_answer():
@@ -83,3 +97,65 @@ def test_what_cannot_be_predicted_is_named(finished_run, tmp_path):
     twins = [save_image(tmp_path / k / "a.png", (8, 8)) for k in "xy"]
     with pytest.raises(InputError, match="two images are called a"):
         predict_files(finished_run, twins, tmp_path)
+
+
+def test_a_video_gives_a_video_and_the_predictions_of_its_frames(finished_run, tmp_path):
+    pictures = [save_image(tmp_path / "in" / f"{k}.png", (38, 54), seed=k) for k in range(11)]
+    clip = tmp_path / "clip.mp4"
+    write_video(clip, 12, pictures)
+    out = tmp_path / "out"
+    assert predict_files(finished_run, [clip], out) == 11
+    names = [f"clip_{k:05}" for k in range(11)]
+    assert sorted(path.stem for path in (out / "predictions").iterdir()) == names
+    assert [path.name for path in (out / "overlays").iterdir()] == ["clip.mp4"]
+    rate, count, frames = read_frames(out / "overlays" / "clip.mp4")
+    assert (rate, count) == (12, 11)
+    assert all(frame.shape == (38, 54, 3) for frame in frames)
+
+    for name, frame in zip(names, read_frames(clip).frames, strict=True):
+        Image.fromarray(frame).save(tmp_path / "in" / f"{name}.png")
+    for path in pictures:
+        path.unlink()
+    again = tmp_path / "again"
+    predict_files(finished_run, [tmp_path / "in"], again)
+    for name in names:
+        one, other = (read_mask(f / "predictions" / f"{name}.png") for f in (out, again))
+        np.testing.assert_array_equal(one, other)
+
+    assert predict_files(finished_run, [clip], tmp_path / "few", every=4) == 3
+    few = sorted(path.stem for path in (tmp_path / "few" / "predictions").iterdir())
+    assert few == names[::4]
+    rate, count, _ = read_frames(tmp_path / "few" / "overlays" / "clip.mp4")
+    assert (rate, count) == (3, 3)
+
+
+def test_a_folder_of_frames_becomes_a_video_in_order_of_its_numbers(finished_run, tmp_path):
+    (tmp_path / "dance").mkdir()
+    for k in range(12):
+        shade = np.full((32, 32, 3), 20 * k, np.uint8)
+        Image.fromarray(shade).save(tmp_path / "dance" / f"{k}.png")
+    assert predict_files(finished_run, [tmp_path / "dance"], tmp_path, video=5) == 12
+    rate, _, frames = read_frames(tmp_path / "overlays" / "dance.mp4")
+    assert rate == 5
+    for k, frame in enumerate(frames):
+        drawn = read_image(tmp_path / "overlays" / f"{k}.jpg")
+        assert frame.mean() == pytest.approx(drawn.mean(), abs=4)
+    assert k == 11
+    save_image(tmp_path / "dance" / "12.png", (32, 40))
+    with pytest.raises(InputError, match=r"12\.jpg is 40×32, those before it 32×32"):
+        predict_files(finished_run, [tmp_path / "dance"], tmp_path / "out", video=5)
+
+
+def test_what_cannot_become_a_video_is_named_before_anything_is_predicted(tmp_path):
+    clip, twin = tmp_path / "clip.mp4", tmp_path / "clip.avi"
+    clip.write_bytes(b"")
+    twin.write_bytes(b"")
+    image = save_image(tmp_path / "frames" / "clip_00003.png", (8, 8))
+    for paths, settings, words in (
+        ([clip], {"every": 0}, "--every is 0"),
+        ([clip, image], {"video": 25}, "--video joins the images of a folder"),
+        ([clip, twin], {}, "two videos are called clip"),
+        ([clip, image], {}, "clip_00003 is called like a frame of clip"),
+    ):
+        with pytest.raises(InputError, match=words):
+            predict_files(tmp_path / "no run", paths, tmp_path, **settings)
