@@ -19,7 +19,30 @@ from seg_jax.log import read_metrics
 from seg_jax.overlay import PREDICTED, TRUE, UNKNOWN, class_colour
 
 SHOWN = 6  # pictures a group
-LABELS = {"dice": "Dice", "iou": "IoU", "hd95": "HD95 (px)", "assd": "ASSD (px)"}
+LABELS = {
+    "dice": "Dice",
+    "iou": "IoU",
+    "hd95": "HD95 (px)",
+    "assd": "ASSD (px)",
+    "pq": "PQ",
+    "sq": "SQ",
+    "rq": "RQ",
+    "ap50_bowl": "AP50 of the 2018 Bowl",
+    "ap_bowl": "AP of the 2018 Bowl",
+    "mask_ap": "Mask AP (COCO)",
+    "mask_ap50": "Mask AP50 (COCO)",
+    "mask_ap75": "Mask AP75 (COCO)",
+    "ap": "OKS AP (COCO)",
+    "ap50": "OKS AP50 (COCO)",
+    "ap75": "OKS AP75 (COCO)",
+    "ar": "OKS AR (COCO)",
+    "pck": "PCK@0.2",
+    "pq_ap": "Mean of PQ and OKS AP",
+    "tp": "TP",
+    "fp": "FP",
+    "fn": "FN",
+}
+COUNTS = ("tp", "fp", "fn", "found", "true")
 DISTANCES = ("hd95", "assd")
 CURVES = {
     "Loss": {"loss": "training", "val_loss": "validation"},
@@ -41,6 +64,16 @@ class Run(NamedTuple):
     scores: dict[str, Any] | None
     """None until the run is finished."""
     images: list[dict[str, Any]]
+
+    @property
+    def by_class(self) -> bool:
+        """Whether colours in pictures stand for classes, not for the truth or for objects."""
+        return self.of_regions and bool((self.scores or {}).get("per_class"))
+
+    @property
+    def of_regions(self) -> bool:
+        """Whether pictures show regions, not objects or skeletons."""
+        return str(self.fields.get("task", {}).get("class", "Semantic")).endswith("Semantic")
 
     @property
     def best(self) -> str:
@@ -177,6 +210,8 @@ def _scores(run: Run) -> str:
     rows = [[_label(name), *(_score(scores, name) for scores in sizes.values())] for name in names]
     return _table(["", *sizes], rows) + _note(
         f"Means over {_count(run)}, each counting once, with 95 % bootstrap intervals."
+        if run.of_regions
+        else f"Over {_count(run)} together; 95 % intervals by drawing images anew (bootstrap)."
     )
 
 
@@ -201,7 +236,10 @@ def _classes(run: Run) -> str:
     classes = (run.scores or {}).get("per_class", {})
     names = list(dict.fromkeys(name for values in classes.values() for name in _named(values)))
     rows = [
-        [_swatch(class_colour(index), title), *(_number(classes[title].get(n), n) for n in names)]
+        [
+            _swatch(class_colour(index), title) if run.by_class else escape(title),
+            *(_number(classes[title].get(n), n) for n in names),
+        ]
         for index, title in enumerate(classes)
     ]
     return _table(["", *map(_label, names)], rows) if rows else ""
@@ -265,7 +303,7 @@ def _pictures(run: Run) -> str:
     if len(ranked) < 3 * SHOWN:
         groups = {"All, the worst first": ranked}
     page = _legend(run)
-    kind = "pictures pairs" if (run.scores or {}).get("per_class") else "pictures"
+    kind = "pictures" if run.of_regions and not run.by_class else "pictures pairs"
     for title, rows in groups.items():
         pictures = "".join(_picture(run, row) for row in rows)
         page += f'\n<h3>{title}</h3>\n<div class="{kind}">\n{pictures}</div>'
@@ -273,6 +311,8 @@ def _pictures(run: Run) -> str:
 
 
 def _legend(run: Run) -> str:
+    if not run.of_regions:
+        return _note("Left: predicted, each object or person in a colour of its own. Right: true.")
     classes = (run.scores or {}).get("per_class")
     keys = {"predicted": PREDICTED, "true": TRUE}
     if classes:
@@ -385,6 +425,8 @@ def _number(value: float | None, name: str = "") -> str:
         return "–"
     if math.isinf(value):
         return "∞"
+    if name.removeprefix("own_") in COUNTS:
+        return f"{value:.0f}"
     return f"{value:.2f}" if name.removeprefix("own_") in DISTANCES else f"{value:.3f}"
 
 

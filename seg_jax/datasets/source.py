@@ -19,7 +19,7 @@ class Example(NamedTuple):
     image: np.ndarray
     """(height, width, channels) uint8."""
     label: np.ndarray
-    """(height, width) uint8: the class of each pixel, or `VOID`; 0 where the data has no classes."""
+    """(height, width) uint8: the class of each pixel, or `VOID`; 0 where there are no classes."""
     instance: np.ndarray | None = None
     """(height, width) uint16: the number of the object that each pixel belongs to, 0 for none."""
     joints: np.ndarray | None = None

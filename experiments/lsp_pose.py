@@ -1,0 +1,43 @@
+"""A U-Net finds the joints of athletes: 300 photographs of Leeds Sports Pose.
+
+python experiments/lsp_pose.py --data.raw PATH/TO/lsp
+"""
+
+from seg_jax import cli
+from seg_jax.augment import Augment
+from seg_jax.config import Experiment
+from seg_jax.datasets import Lsp
+from seg_jax.models import UNet
+from seg_jax.optimiser import AdamW
+from seg_jax.tasks import Pose
+
+experiment = Experiment(
+    name="lsp_pose",
+    model=UNet(
+        outputs=40,  # 14 joints, 13 limbs' fields of two directions
+        features=(16, 32, 64, 96, 128, 128, 128),
+        convs=(1, 2, 2, 2, 2, 2, 2),
+        decoder=(128, 128, 96, 64, 32, 0),
+    ),
+    data=Lsp(),
+    task=Pose(people=4, sigma=5, width=4),
+    size=(160, 160),
+    epochs=60,
+    batch_size=8,
+    optimiser=AdamW(learning_rate=2e-3),
+    augment=Augment(
+        flip=True,
+        rotate=40,
+        scale=(0.7, 1.4),
+        translate=0.1,
+        brightness=0.3,
+        contrast=0.3,
+        saturation=0.3,
+        hue=15,
+    ),
+    average=0.99,
+    evaluate_every=10,
+)
+
+if __name__ == "__main__":
+    cli.run(experiment)
