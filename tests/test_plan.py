@@ -134,8 +134,13 @@ def test_a_published_peak_gives_a_roofline(tiny, folder, table, monkeypatch):
 
 
 def test_the_compiler_is_quoted_where_it_names_the_memory():
-    words = "RESOURCE_EXHAUSTED: Ran out of memory. Used 20.10G of 15.75G hbm. Exceeded …\nmore"
-    assert plan.too_large(words) == "needs 20.10G of 15.75G"
+    # libtpu 0.0.52's own words.
+    words = (
+        "RESOURCE_EXHAUSTED: E1000: CompileTimeHbmOom: Ran out of memory on HBM, the total memory "
+        "required for HLO temporaries (18.60G) exceeds available HBM (15.75G). HLO module: "
+        "jit_train_step.\nSee https://openxla.org/xla/errors/error_1000 for more details."
+    )
+    assert plan.too_large(words) == "needs 18.60G of 15.75G"
     assert plan.too_large("RESOURCE_EXHAUSTED: out\nmore") == "RESOURCE_EXHAUSTED: out"
 
 

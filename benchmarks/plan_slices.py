@@ -1,0 +1,62 @@
+"""Plans the training of the two papers' own nets on TPU slices that aren't here.
+
+    pip install -e .[tpu] && python benchmarks/plan_slices.py
+
+The nets are `original_unet` and `original_segnet` in bfloat16, on RGB images with one map, trained
+by AdamW under flips and quarter turns. Each cell is one compilation by the TPU compiler, of minutes
+on 2 CPU cores; results are kept, so that a run that was stopped goes on. `--search` looks for the
+largest batch of a device as well, which depends on the kind of device, hardly on their number.
+"""
+
+import os
+from dataclasses import dataclass
+from typing import Literal
+
+import jax
+import tyro
+
+from seg_jax import models, plan
+from seg_jax.augment import Augment
+from seg_jax.config import Experiment
+from seg_jax.datasets import Nevi
+
+Net = Literal["original_unet", "original_segnet"]
+
+
+@dataclass(frozen=True)
+class Slices:
+    """What to plan."""
+
+    nets: tuple[Net, ...] = ("original_unet", "original_segnet")
+    """Nets."""
+    sizes: tuple[int, ...] = (256, 512)
+    """Heights and widths of the images."""
+    topologies: tuple[str, ...] = ("v5e:2x2", "v5e:4x4", "v5e:16x16", "v4:2x2x1", "v6e:2x2")
+    """Slices."""
+    pixels: int = 2**20
+    """Pixels of each device's share of the batch: 16 images of 256² or 4 of 512²."""
+    search: bool = False
+    """Look for the largest batch that fits, plain and rematerialised."""
+
+
+def main(slices: Slices) -> None:
+    """Prints a plan for every net, size and slice."""
+    os.environ["JAX_PLATFORMS"] = "cpu"
+    jax.config.update("jax_platforms", "cpu")
+    for topology in slices.topologies:
+        devices = plan.mesh_of(topology, 1).size
+        for net in slices.nets:
+            for size in slices.sizes:
+                experiment = Experiment(
+                    name=net,
+                    model=getattr(models, net)(dtype="bfloat16"),
+                    data=Nevi(),
+                    size=(size, size),
+                    batch_size=devices * max(1, slices.pixels // size**2),
+                    augment=Augment(flip=True, rotate90=True),
+                )
+                print(plan.plan(experiment, topology=topology, search=slices.search), flush=True)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Slices))
