@@ -1,6 +1,9 @@
-"""A U-Net tells drawn dancers apart: body parts, floor, wall, and who is who.
+"""A U-Net tells drawn dancers apart: body parts, floor and wall, and who is who.
 
-python experiments/dancers_panoptic.py
+    python experiments/dancers_panoptic.py
+
+Protocol: the embedded data set `dancers`, 1200 pictures to train, 40 to validate, 100 to test, of
+one to five people each; 128×128.
 """
 
 from seg_jax import cli
@@ -15,18 +18,19 @@ experiment = Experiment(
     name="dancers_panoptic",
     model=UNet(
         outputs=9,  # six classes, the centre and its two offsets
-        features=(16, 32, 48, 64, 96, 128, 128),
-        convs=(1, 2, 2, 2, 2, 2, 2),
+        features=(16, 32, 64, 96, 128, 128),
+        convs=(1, 2, 2, 2, 2, 2),
+        decoder=(128, 96, 64, 32, 0),  # at the full size a 1×1 head is enough, much cheaper
     ),
-    data=Dancers(train=800),
-    task=Panoptic(objects=16),
-    size=(192, 192),
-    epochs=20,
+    data=Dancers(train=1200, size=128),
+    task=Panoptic(centre=30, sigma=5, objects=16, least=20),
+    size=(128, 128),
+    epochs=12,
     batch_size=8,
     optimiser=AdamW(learning_rate=2e-3),
-    augment=Augment(flip=True),
+    augment=Augment(flip=True, brightness=0.2, contrast=0.2, saturation=0.2),
     average=0.99,
-    evaluate_every=4,
+    evaluate_every=3,
 )
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ experiment = dataclasses.replace(
     panoptic,
     name="dancers_pose",
     model=panoptic.model.clone(outputs=40),  # 14 joints, 13 limbs' fields of two directions
-    task=Pose(people=8),
+    task=Pose(people=8, sigma=2.5, width=2),
 )
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from seg_jax import cli
 from seg_jax.augment import Augment
 from seg_jax.config import Experiment
 from seg_jax.datasets import Nuclei
+from seg_jax.losses import Loss
 from seg_jax.models import UNet
 from seg_jax.optimiser import AdamW
 from seg_jax.tasks import Panoptic
@@ -20,7 +21,15 @@ experiment = Experiment(
         decoder=(128, 96, 48, 24, 0),  # at the full size a 1×1 head is enough, much cheaper
     ),
     data=Nuclei(),
-    task=Panoptic(sigma=2.5, window=5, objects=128, least=12),
+    task=Panoptic(
+        Loss(cross_entropy=1.0, dice=1.0),
+        centre=30,
+        offset=0.1,
+        sigma=2.5,
+        window=5,
+        objects=128,
+        least=12,
+    ),
     size=(256, 256),
     standardise=True,
     epochs=30,
