@@ -8,9 +8,10 @@ import jax
 import pytest
 from jax.sharding import Mesh
 
-from seg_jax import cli, plan
+from seg_jax import cli, cost, plan
+from seg_jax.cost import Cost, TooLarge
 from seg_jax.errors import InputError
-from seg_jax.plan import Chip, Cost, TooLarge
+from seg_jax.plan import Chip
 
 EIGHT = {"batch_size": 8}
 
@@ -48,7 +49,7 @@ def test_the_step_of_eight_devices_is_sized(tiny, table):
 
 
 def test_what_was_compiled_is_not_compiled_again(tiny, table, folder, monkeypatch, capfd):
-    monkeypatch.setattr(plan, "_compile", None)
+    monkeypatch.setattr(cost, "_compile", None)
     assert plan.plan(dataclasses.replace(tiny, **EIGHT), folder=folder) == table
     assert "compiling" not in capfd.readouterr().err
 
@@ -71,13 +72,13 @@ KIND = jax.devices()[0].device_kind
 def costs_of(needed, limit):
     """Stands in for the compiler: a step needs a fixed part and a part an image."""
 
-    def cost(experiment, mesh, *, topology, folder):
+    def cost_of(experiment, mesh, *, topology, folder):
         bytes_needed = needed(experiment.batch_size // mesh.shape["data"])
         if bytes_needed > limit:
             raise TooLarge(f"needs {bytes_needed}")
         return Cost(1e9, 1e9, 10, int(bytes_needed), int(bytes_needed), 4, 0)
 
-    return cost
+    return cost_of
 
 
 LINES = {"straight": (500, 150), "bent": (3000, 110)}
@@ -94,7 +95,7 @@ def test_the_largest_batch_that_fits_is_found(tiny, folder, monkeypatch, start, 
 
     limit = 9_600
     monkeypatch.setitem(plan.CHIPS, KIND, Chip(1e12, 1e11, 10_000))
-    monkeypatch.setattr(plan, "cost", costs_of(needed, limit))
+    monkeypatch.setattr(plan, "cost_of", costs_of(needed, limit))
     mesh = plan.mesh_of(None, 1)
     experiment = dataclasses.replace(tiny, batch_size=start)
     best = plan.largest_batch(experiment, mesh, topology=None, folder=folder)
@@ -107,7 +108,7 @@ def test_where_one_image_or_none_fits_that_is_the_answer(tiny, folder, monkeypat
     monkeypatch.setitem(plan.CHIPS, KIND, Chip(1e12, 1e11, 10_000))
     mesh = plan.mesh_of(None, 1)
     for limit, wanted in ((700, 8), (600, None)):
-        monkeypatch.setattr(plan, "cost", costs_of(lambda images: 500 + 150 * images, limit))
+        monkeypatch.setattr(plan, "cost_of", costs_of(lambda images: 500 + 150 * images, limit))
         for start in (8, 64):
             experiment = dataclasses.replace(tiny, batch_size=start)
             assert plan.largest_batch(experiment, mesh, topology=None, folder=folder) == wanted
@@ -115,7 +116,7 @@ def test_where_one_image_or_none_fits_that_is_the_answer(tiny, folder, monkeypat
 
 def test_what_does_not_fit_is_said_in_words(tiny, folder, monkeypatch):
     monkeypatch.setitem(plan.CHIPS, KIND, Chip(1e12, 1e11, 10_000))
-    monkeypatch.setattr(plan, "cost", costs_of(lambda images: 600 * images, 500))
+    monkeypatch.setattr(plan, "cost_of", costs_of(lambda images: 600 * images, 500))
     table = plan.plan(dataclasses.replace(tiny, **EIGHT), folder=folder)
     assert "doesn't fit" in table
     assert "needs 600" in table
@@ -131,29 +132,6 @@ def test_a_published_peak_gives_a_roofline(tiny, folder, table, monkeypatch):
     seconds = 8 * float(operations) * 1e6 / 8 / 1e12
     images = float(cells(found, "images a second at most")[0].replace(",", ""))
     assert images == pytest.approx(8 / seconds, rel=0.01)
-
-
-def test_the_compiler_is_quoted_where_it_names_the_memory():
-    # libtpu 0.0.52's own words.
-    words = (
-        "RESOURCE_EXHAUSTED: E1000: CompileTimeHbmOom: Ran out of memory on HBM, the total memory "
-        "required for HLO temporaries (18.60G) exceeds available HBM (15.75G). HLO module: "
-        "jit_train_step.\nSee https://openxla.org/xla/errors/error_1000 for more details."
-    )
-    assert plan.too_large(words) == "needs 18.60G of 15.75G"
-    assert plan.too_large("RESOURCE_EXHAUSTED: out\nmore") == "RESOURCE_EXHAUSTED: out"
-
-
-def test_bytes_between_devices_are_read_off_the_program():
-    program = """
-  %a = (f32[16]{0:T(128)}, bf16[2,3]{1,0}) all-reduce(%x, %y), channel_id=2
-  %b = f32[] all-reduce-start(%z), channel_id=3
-  %c = (f32[4,2]{1,0}, f32[4,2]{1,0}) collective-permute-start(%w), channel_id=4
-  %d = u8[5]{0} all-gather(%v), channel_id=5
-  %e = f32[] all-reduce-done(%b)
-  %f = pred[7]{0} add(%q, %all-reduce.3)
-"""
-    assert plan.bytes_between(program) == (16 * 4 + 6 * 2 + 4, 4 * 2 * 4 + 5)
 
 
 def test_an_experiment_is_read_from_its_file_or_its_run(finished_run, tiny, tmp_path):
