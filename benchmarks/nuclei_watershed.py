@@ -63,7 +63,7 @@ def main(baseline: Baseline) -> None:
             name=f"nuclei_watershed_{seed}",
             model=panoptic.model.clone(outputs=3),
             data=Nuclei(raw=baseline.raw, borders=True),
-            task=Semantic(),
+            task=Semantic(panoptic.task.loss),
             seed=seed,
         )
         cli.run_experiment(experiment)

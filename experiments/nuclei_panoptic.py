@@ -26,7 +26,7 @@ experiment = Experiment(
         centre=30,
         offset=0.1,
         sigma=2.5,
-        window=5,
+        threshold=0.3,
         objects=128,
         least=12,
     ),

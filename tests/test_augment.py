@@ -534,3 +534,27 @@ def test_a_joint_that_leaves_the_image_or_was_unlabelled_is_unlabelled():
     found = augment(settings, jax.random.split(jax.random.key(0), 1), batch)["joints"][0, 0]
     np.testing.assert_array_equal(found[:2], 0)
     np.testing.assert_allclose(found[2, 2], 2)
+
+
+@pytest.mark.parametrize(
+    ("how", "mirrors"),
+    [
+        ({}, {()}),
+        ({"flip": True}, {(), (2,)}),
+        ({"flip_vertical": True}, {(), (1,)}),
+        ({"flip": True, "flip_vertical": True}, {(), (1,), (2,), (1, 2)}),
+        ({"rotate90": True}, {(), (1, 2)}),
+        ({"flip": True, "rotate90": True}, {(), (1,), (2,), (1, 2)}),
+        ({"flip_vertical": True, "rotate90": True}, {(), (1,), (2,), (1, 2)}),
+    ],
+    ids=lambda x: "+".join(x) if isinstance(x, dict) else "",
+)
+def test_mirrors_are_the_flips_that_training_shows(how, mirrors):
+    settings = Augment(**how)
+    assert sorted(settings.mirrors) == sorted(mirrors)
+    batch = random_batch((1, 6, 6, 3))
+    image = batch["image"]
+    out = run(settings, {name: np.repeat(x, 64, 0) for name, x in batch.items()})["image"]
+    for axes in [(), (1,), (2,), (1, 2)]:
+        shown = (out == np.flip(image, axes)).all((1, 2, 3))
+        assert shown.any() == (axes in mirrors)

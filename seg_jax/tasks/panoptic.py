@@ -71,7 +71,7 @@ class Panoptic:
     objects: int = 64
     """Most objects of an image, true or found."""
     least: int = 1
-    """Pixels of the training size below which a found object is dropped."""
+    """Pixels below which a found object is dropped."""
 
     best: ClassVar[str] = "pq"
 

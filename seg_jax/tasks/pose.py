@@ -140,8 +140,15 @@ class Pose:
         return jnp.concatenate([heat, fields.reshape(*fields.shape[:-2], -1)], -1)
 
     def resized(self, data: Source, predictions: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-        """Bilinear."""
-        return resize_maps(predictions, size)
+        """Bilinear; where the aspect ratio changes, fields turn with their limbs."""
+        found = resize_maps(predictions, size)
+        heat, fields = _parts(data.skeleton, found)
+        old = fields.reshape(*size, -1, 2)
+        down, across = np.divide(size, predictions.shape[:2])
+        new = old * np.array([across, down], np.float32)
+        length = np.linalg.norm(new, axis=-1, keepdims=True)
+        new *= np.linalg.norm(old, axis=-1, keepdims=True) / np.maximum(length, 1e-9)
+        return np.concatenate([heat, new.reshape(fields.shape)], -1)
 
     def decode(self, data: Source, predictions: Array) -> Decoded:
         """Candidates for joints and limbs; `people_of` puts them together."""
