@@ -19,9 +19,10 @@ import tyro
 from scipy import ndimage
 from skimage.segmentation import watershed
 
-from seg_jax import cli, predict, segment_metrics
+from seg_jax import cli, predict
 from seg_jax.datasets import Nuclei
-from seg_jax.segment_metrics import Matches, Segments
+from seg_jax.metrics import segments
+from seg_jax.metrics.segments import Matches, Segments
 from seg_jax.tasks import Semantic
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "experiments"))
@@ -49,7 +50,7 @@ def parted(probabilities: np.ndarray) -> np.ndarray:
     return np.where(area[found] >= LEAST, found, 0)
 
 
-def segments(number: np.ndarray) -> Segments:
+def objects(number: np.ndarray) -> Segments:
     """Objects of one category, all as sure as another."""
     category = (np.arange(number.max() + 1) > 0).astype(np.int32)
     return Segments(jnp.asarray(number, jnp.int32), jnp.asarray(category), jnp.asarray(category))
@@ -71,16 +72,16 @@ def main(baseline: Baseline) -> None:
         network = predict.predictor(run, variables)
         matches = []
         for example in run.data.read("test"):
-            found = segments(parted(network(example.image[None])[0]))
-            true = segments(example.instance)
+            found = objects(parted(network(example.image[None])[0]))
+            true = objects(example.instance)
             valid = jnp.ones(example.label.shape, bool)
-            shared = segment_metrics.shared_pixels(found, true, valid)
-            matches.append(segment_metrics.matches(shared, 1))
-        quality = segment_metrics.panoptic_quality(
+            shared = segments.shared_pixels(found, true, valid)
+            matches.append(segments.matches(shared, 1))
+        quality = segments.panoptic_quality(
             Matches(*(np.sum(x, axis=0) for x in zip(*matches, strict=True)))
         )
         scores = {name: round(float(values[0]), 4) for name, values in quality.items()}
-        bowl = np.mean([segment_metrics.bowl_precision(m) for m in matches])
+        bowl = np.mean([segments.bowl_precision(m) for m in matches])
         print(json.dumps({"seed": seed, "ap50_bowl": round(float(bowl), 4), **scores}), flush=True)
 
 

@@ -18,15 +18,24 @@ from jax import Array
 from PIL import Image
 from pycocotools import mask
 
-from seg_jax import metrics, segment_metrics
+from seg_jax import metrics
 from seg_jax.datasets.source import Example, Source
 from seg_jax.errors import InputError
 from seg_jax.losses import Loss
 from seg_jax.losses.common import share
 from seg_jax.metrics import Counts
+from seg_jax.metrics.segments import (
+    Matches,
+    Segments,
+    Shared,
+    bowl_precision,
+    mask_ap,
+    matches,
+    panoptic_quality,
+    shared_pixels,
+)
 from seg_jax.overlay import segment_overlay, shrunk, write_overlay
 from seg_jax.resize import resize_label, resize_maps
-from seg_jax.segment_metrics import Matches, Segments, Shared
 from seg_jax.tasks.semantic import check_classes, labels_of, probabilities_of
 
 
@@ -200,9 +209,9 @@ class Panoptic:
         valid, label = batch["valid"], batch["label"]
         pixels = metrics.count(decoded.label, label, classes=len(data.classes), valid=valid)
 
-        def shared(segments, label, instance, valid):
+        def shared(found, label, instance, valid):
             true, valid = self._true_segments(data, label, instance, valid)
-            return segment_metrics.shared_pixels(segments, true, valid)
+            return shared_pixels(found, true, valid)
 
         instance = batch["instance"].astype(jnp.int32)
         return Measured(pixels, jax.vmap(shared)(decoded.segments, label, instance, valid))
@@ -235,7 +244,7 @@ class Panoptic:
         images; Dice is over all pixels, a mean over classes.
         """
         images = _images(measured.shared)
-        quality = segment_metrics.panoptic_quality(_total(_matches(data, images)))
+        quality = panoptic_quality(_total(_matches(data, images)))
         found = {name: _mean(of) for name, of in quality.items()}
         found["ap50_bowl"] = float(np.mean(_bowl(data, images, 0.5)))
         dice = metrics.dice(metrics.pooled(measured.pixels), empty=np.nan)
@@ -245,10 +254,10 @@ class Panoptic:
         """The scores, some with their intervals, the Bowl's and COCO's AP, and PQ by category."""
         categories, _, things = _categories(data)
         images = _images(measured.shared)
-        matches = _matches(data, images)
+        matched = _matches(data, images)
 
         def quality(rows) -> dict[str, np.ndarray]:
-            return segment_metrics.panoptic_quality(_total([matches[row] for row in rows]))
+            return panoptic_quality(_total([matched[row] for row in rows]))
 
         found: dict = self.scores(data, measured)
         pq = metrics.bootstrap(lambda rows: _mean(quality(rows)["pq"]), len(images))
@@ -256,9 +265,9 @@ class Panoptic:
         found["ap50_bowl_ci95"] = metrics.rounded_interval(_bowl(data, images, 0.5))
         thresholds = np.arange(0.5, 0.96, 0.05)
         found["ap_bowl"] = float(np.mean([_bowl(data, images, above) for above in thresholds]))
-        coco = segment_metrics.mask_ap(images, list(things))
+        coco = mask_ap(images, list(things))
         found |= {f"mask_{name}": value for name, value in coco.items()}
-        total, of_all = _total(matches), quality(range(len(images)))
+        total, of_all = _total(matched), quality(range(len(images)))
         found["per_class"] = {
             name: {q: float(of[k]) for q, of in of_all.items()}
             | {count: int(getattr(total, count)[k]) for count in ("tp", "fp", "fn")}
@@ -444,7 +453,7 @@ def _images(shared: Shared) -> list[Shared]:
 def _matches(data: Source, images: list[Shared]) -> list[Matches]:
     """Of each image, at an IoU of one half."""
     categories = len(_categories(data)[0])
-    return [segment_metrics.matches(image, categories) for image in images]
+    return [matches(image, categories) for image in images]
 
 
 def _total(each: list[Matches]) -> Matches:
@@ -458,8 +467,7 @@ def _bowl(data: Source, images: list[Shared], above: float) -> np.ndarray:
     for image in images:
         kinds = (np.where(np.isin(x, things), x, 0) for x in (image.found, image.true))
         objects = image._replace(**dict(zip(("found", "true"), kinds, strict=True)))
-        matches = segment_metrics.matches(objects, len(categories), above=above)
-        found.append(segment_metrics.bowl_precision(matches))
+        found.append(bowl_precision(matches(objects, len(categories), above=above)))
     return np.array(found)
 
 

@@ -12,12 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from seg_jax import metrics, pose_metrics
+from seg_jax import metrics
 from seg_jax.datasets.source import Example, Skeleton, Source
 from seg_jax.errors import InputError
 from seg_jax.losses.common import share
+from seg_jax.metrics.people import People, oks_ap, pck
 from seg_jax.overlay import shrunk, skeleton_overlay, write_overlay
-from seg_jax.pose_metrics import People
 from seg_jax.resize import resize_label, resize_maps, resize_points
 from seg_jax.skeletons import Peaks, assemble, heat_maps, limb_scores, part_affinity, peaks
 
@@ -168,7 +168,7 @@ class Pose:
     def scores(self, data: Source, measured: Measured) -> dict[str, float]:
         """COCO's AP, AP50, AP75 and recall by OKS, and PCK@0.2, over all images."""
         found, true = self._people(data, measured)
-        scores = pose_metrics.oks_ap(found, true, data.skeleton.sigmas)
+        scores = oks_ap(found, true, data.skeleton.sigmas)
         return scores | {"pck": self._pck(data, found, true)[1]}
 
     def summary(self, data: Source, measured: Measured, details: list[dict]) -> dict:
@@ -178,7 +178,7 @@ class Pose:
 
         def ap(rows) -> float:
             few = [found[row] for row in rows], [true[row] for row in rows]
-            return pose_metrics.oks_ap(*few, data.skeleton.sigmas)["ap"]
+            return oks_ap(*few, data.skeleton.sigmas)["ap"]
 
         scores["ap_ci95"] = list(metrics.bootstrap(ap, len(found), resamples=200))
         by_joint, _ = self._pck(data, found, true)
@@ -249,7 +249,7 @@ class Pose:
     def _pck(self, data: Source, found: list[People], true: list[People]):
         names = data.skeleton.joints
         torso = names.index("left_shoulder"), names.index("right_hip")
-        return pose_metrics.pck(found, true, data.skeleton.sigmas, torso=torso)
+        return pck(found, true, data.skeleton.sigmas, torso=torso)
 
 
 def _parts(skeleton: Skeleton, maps: Array) -> tuple[Array, Array]:

@@ -8,7 +8,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from seg_jax.datasets.skeletons import LSP_SKELETON
-from seg_jax.pose_metrics import oks, oks_ap, pck
+from seg_jax.metrics.people import oks, oks_ap, pck
 
 SIGMAS = np.array(LSP_SKELETON.sigmas)
 JOINTS = len(SIGMAS)

@@ -11,7 +11,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from scipy.optimize import linear_sum_assignment
 
-from seg_jax.segment_metrics import (
+from seg_jax.metrics.segments import (
     Segments,
     Shared,
     bowl_precision,
