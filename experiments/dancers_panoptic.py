@@ -10,6 +10,7 @@ from seg_jax import cli
 from seg_jax.augment import Augment
 from seg_jax.config import Experiment
 from seg_jax.datasets import Dancers
+from seg_jax.losses import Loss
 from seg_jax.models import UNet
 from seg_jax.optimiser import AdamW
 from seg_jax.tasks import Panoptic
@@ -20,10 +21,11 @@ experiment = Experiment(
         outputs=9,  # six classes, the centre and its two offsets
         features=(16, 32, 64, 96, 128, 128),
         convs=(1, 2, 2, 2, 2, 2),
-        decoder=(128, 96, 64, 32, 0),  # at the full size a 1×1 head is enough, much cheaper
     ),
     data=Dancers(train=1200, size=128),
-    task=Panoptic(centre=30, sigma=5, objects=16, least=20),
+    task=Panoptic(
+        Loss(cross_entropy=1.0, dice=1.0), centre=30, sigma=5, threshold=0.3, objects=16, least=20
+    ),
     size=(128, 128),
     epochs=12,
     batch_size=8,

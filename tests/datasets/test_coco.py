@@ -7,6 +7,7 @@ from PIL import Image
 from pycocotools import mask as run_lengths
 from pycocotools.cocoeval import Params
 
+from seg_jax import config
 from seg_jax.datasets.coco import COCO_SKELETON, CocoInstances, CocoKeypoints, CocoPanoptic
 from seg_jax.datasets.coco.annotations import mask_of
 from seg_jax.errors import InputError
@@ -78,15 +79,17 @@ class TestFiles:
     def test_fields_name_other_files(self, tmp_path):
         write(tmp_path / "coco", "instances", [instance(runs(box(0, 0, 5, 5)))])
         (tmp_path / "coco/val2017").rename(tmp_path / "pictures")
-        labels = tmp_path / "coco/annotations/instances_val2017.json"
+        labels = str(tmp_path / "coco/annotations/instances_val2017.json")
         source = CocoInstances(
             tmp_path,
-            *(Path("pictures"), labels, None, Path("coco/annotations/instances_val2017.json")),
-            test_images=tmp_path / "pictures",
+            *("pictures", labels, None, "coco/annotations/instances_val2017.json"),
+            test_images=str(tmp_path / "pictures"),
             test_json=labels,
         )
+        kept = config.from_json(config.to_json(source))
         for part in ("train", "val", "test"):
             assert [e.instance.max() for e in source.read(part)] == [0, 1]
+            assert [e.instance.max() for e in kept.read(part)] == [0, 1]
 
     def test_validation_is_a_fraction_that_stays(self, tmp_path):
         names = [f"{n:03d}" for n in range(60)]
@@ -295,15 +298,15 @@ class TestPanoptic:
 
     def test_folder_of_pngs_may_be_elsewhere(self, tmp_path):
         self.write(tmp_path, png="elsewhere")
-        source = CocoPanoptic(tmp_path, test_pngs=Path("elsewhere"))
+        source = CocoPanoptic(tmp_path, test_pngs="elsewhere")
         assert next(source.read("test")).instance.max() == 2
 
     def test_validation_from_training_takes_its_pngs(self, tmp_path):
         self.write(tmp_path)
-        where = Path("annotations/panoptic_val2017")
-        fields = {"train_json": where.with_suffix(".json"), "train_images": Path("val2017")}
+        where = "annotations/panoptic_val2017"
+        fields = {"train_json": f"{where}.json", "train_images": "val2017"}
         source = CocoPanoptic(tmp_path, **fields, val=0.4)
-        renamed = CocoPanoptic(tmp_path, **fields, val=0.4, train_pngs=Path("pngs"))
+        renamed = CocoPanoptic(tmp_path, **fields, val=0.4, train_pngs="pngs")
         parts = [[e.id for e in source.read(part)] for part in ("train", "val")]
         assert sorted(parts) == [["a"], ["b"]]
         (tmp_path / where).rename(tmp_path / "pngs")

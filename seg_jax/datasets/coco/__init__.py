@@ -42,19 +42,21 @@ COCO_SKELETON = Skeleton(
 class _Coco:
     """Where the images and the annotations of each part are."""
 
+    # Paths below root are text: a kept configuration makes every `Path` absolute.
+
     root: Path = Path("data/coco")
     """Folder that the other paths are relative to; absolute ones are taken as they are."""
-    train_images: Path = Path("train2017")
+    train_images: str = "train2017"
     """Folder of the training images."""
-    train_json: Path = Path("annotations/instances_train2017.json")
+    train_json: str = "annotations/instances_train2017.json"
     """Annotations of the training images."""
-    val_images: Path | None = None
+    val_images: str | None = None
     """Folder of the validation images; train_images if None."""
-    val_json: Path | None = None
+    val_json: str | None = None
     """Annotations of the validation images; None for those that val takes from training."""
-    test_images: Path = Path("val2017")
+    test_images: str = "val2017"
     """Folder of the test images: COCO's val2017, since its test2017 has no public labels."""
-    test_json: Path = Path("annotations/instances_val2017.json")
+    test_json: str = "annotations/instances_val2017.json"
     """Annotations of the test images."""
     val: float = 0.0
     """Fraction of the training images for validation, where val_json is None; by their names."""
@@ -194,15 +196,15 @@ class CocoPanoptic(_Coco):
     0 and crowds are `VOID`.
     """
 
-    train_json: Path = Path("annotations/panoptic_train2017.json")
+    train_json: str = "annotations/panoptic_train2017.json"
     """Annotations of the training images."""
-    test_json: Path = Path("annotations/panoptic_val2017.json")
+    test_json: str = "annotations/panoptic_val2017.json"
     """Annotations of the test images."""
-    train_pngs: Path | None = None
+    train_pngs: str | None = None
     """Folder of the training PNGs; train_json without its suffix if None."""
-    val_pngs: Path | None = None
+    val_pngs: str | None = None
     """Folder of the validation PNGs; val_json without its suffix if None."""
-    test_pngs: Path | None = None
+    test_pngs: str | None = None
     """Folder of the test PNGs; test_json without its suffix if None."""
 
     @property
@@ -275,9 +277,9 @@ class CocoKeypoints(_Coco):
     all else is 0.
     """
 
-    train_json: Path = Path("annotations/person_keypoints_train2017.json")
+    train_json: str = "annotations/person_keypoints_train2017.json"
     """Annotations of the training images."""
-    test_json: Path = Path("annotations/person_keypoints_val2017.json")
+    test_json: str = "annotations/person_keypoints_val2017.json"
     """Annotations of the test images."""
 
     @property
