@@ -51,10 +51,12 @@ class Pose:
     """Standard deviation of a joint's Gaussian, in pixels of the training size."""
     width: float = 3.0
     """Half the width of a limb's field, in pixels of the training size."""
-    heat: float = 100.0
+    heat: float = 10.0
     """Weight of the squared error of the heat maps."""
-    field: float = 10.0
+    field: float = 3.0
     """Weight of the squared error of the limbs' fields."""
+    balance: float = 30.0
+    """So many times more does the error weigh on a joint or limb, which few pixels are."""
     threshold: float = 0.15
     """Least height of a joint in its heat map."""
     people: int = 16
@@ -111,7 +113,12 @@ class Pose:
         }
 
     def objective(self, data: Source, maps: Array, batch: dict, *, axis_name=None) -> Array:
-        """heat · Σⱼ MSE(heat maps) / J + field · Σₗ MSE(fields) / 2L, over the valid pixels."""
+        """Weighed squared errors of heat maps h and fields f, a mean over the valid pixels.
+
+        heat · meanⱼ (1 + balance · hⱼ) (ĥⱼ − hⱼ)² + field · meanₗ (1 + balance · ‖fₗ‖²) ‖f̂ₗ − fₗ‖² / 2.
+        OpenPose has no balance (0), but networks that were trained before; from scratch, a network
+        stays at maps of 0 without it.
+        """
         skeleton, joints = data.skeleton, batch["joints"]
         swapped = joints[:, :, jnp.array(skeleton.mirrored)]
         joints = jnp.where(batch["mirrored"][:, None, None, None], swapped, joints)
@@ -119,8 +126,10 @@ class Pose:
         heat = heat_maps(joints, shape, sigma=self.sigma)
         fields = part_affinity(joints, skeleton.limbs, shape, width=self.width)
         found_heat, found_fields = _parts(skeleton, maps)
-        error = self.heat * jnp.mean((found_heat - heat) ** 2, -1)
-        error += self.field * jnp.mean((found_fields - fields) ** 2, -1)
+        error = self.heat * jnp.mean((1 + self.balance * heat) * (found_heat - heat) ** 2, -1)
+        square = ((found_fields - fields) ** 2).reshape(*fields.shape[:-1], -1, 2).sum(-1)
+        on_limb = (fields**2).reshape(*fields.shape[:-1], -1, 2).sum(-1)
+        error += self.field * jnp.mean((1 + self.balance * on_limb) * square / 2, -1)
         return share(jnp.where(batch["valid"], error, 0), valid, axis_name)
 
     def predictions(self, data: Source, maps: Array) -> Array:
