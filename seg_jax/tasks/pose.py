@@ -115,7 +115,8 @@ class Pose:
     def objective(self, data: Source, maps: Array, batch: dict, *, axis_name=None) -> Array:
         """Weighed squared errors of heat maps h and fields f, a mean over the valid pixels.
 
-        heat · meanⱼ (1 + balance · hⱼ) (ĥⱼ − hⱼ)² + field · meanₗ (1 + balance · ‖fₗ‖²) ‖f̂ₗ − fₗ‖² / 2.
+        heat · meanⱼ (1 + balance · hⱼ) (ĥⱼ − hⱼ)²
+        + field · meanₗ (1 + balance · ‖fₗ‖²) ‖f̂ₗ − fₗ‖² / 2.
         OpenPose has no balance (0), but networks that were trained before; from scratch, a network
         stays at maps of 0 without it.
         """

@@ -228,13 +228,16 @@ class TestObjective:
             seen += shown.sum()
         assert seen == many
 
-    def test_is_the_weighted_mean_of_squares_over_valid_pixels(self):
-        task, joints = Pose(heat=7.0, field=3.0, people=3), anyone(DANCERS, batch=2)
+    def test_is_the_weighed_mean_of_squares_over_valid_pixels(self):
+        task, joints = Pose(heat=7.0, field=3.0, balance=5.0, people=3), anyone(DANCERS, batch=2)
         rng = np.random.default_rng(0)
         batch = batch_of(joints) | {"valid": rng.random((2, *SHAPE)) < 0.6}
         maps = rng.normal(size=(2, *SHAPE, 40)).astype(np.float32)
-        square = (maps - perfect(task, DANCERS, joints)) ** 2
-        expected = 7 * square[..., :14].mean(-1) + 3 * square[..., 14:].mean(-1)
+        truth = np.asarray(perfect(task, DANCERS, joints))
+        square = (maps - truth) ** 2
+        on_limb = np.repeat((truth[..., 14::2] ** 2) + truth[..., 15::2] ** 2, 2, axis=-1)
+        expected = 7 * ((1 + 5 * truth) * square)[..., :14].mean(-1)
+        expected += 3 * ((1 + 5 * on_limb) * square[..., 14:]).mean(-1)
         objective = functools.partial(task.objective, DANCERS)
         value, gradient = jax.jit(jax.value_and_grad(objective))(maps, batch)
         np.testing.assert_allclose(value, expected[batch["valid"]].mean(), rtol=1e-5)
