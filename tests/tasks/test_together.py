@@ -1,0 +1,79 @@
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+from tiny import TINY
+
+from seg_jax import cli
+from seg_jax.datasets import Dancers, Nuclei
+from seg_jax.errors import InputError
+from seg_jax.models import UNet
+from seg_jax.tasks import Panoptic, Pose, Together
+
+DATA = Dancers(train=4, val=2, test=2, size=32)
+TASK = Together(panoptic=Panoptic(objects=8), pose=Pose(people=8), weight=0.5)
+
+
+def random_batch():
+    examples = [TASK.arrays(DATA, example, (32, 32)) for example in DATA.read("val")]
+    batch = {name: np.stack([e[name] for e in examples]) for name in examples[0]}
+    maps = np.random.default_rng(0).normal(size=(2, 32, 32, 49)).astype(np.float32)
+    batch |= {"label": batch["label"].astype(np.int32), "valid": batch["label"] != 255}
+    return batch, maps
+
+
+def test_maps_and_losses_are_those_of_both():
+    batch, maps = random_batch()
+    names = TASK.maps(DATA)
+    assert names == TASK.panoptic.maps(DATA) + TASK.pose.maps(DATA)
+    assert len(names) == 49
+    first = TASK.panoptic.objective(DATA, maps[..., :9], batch)
+    second = TASK.pose.objective(DATA, maps[..., 9:], batch)
+    both = TASK.objective(DATA, maps, batch)
+    np.testing.assert_allclose(both, first + 0.5 * second, rtol=1e-6)
+
+
+@pytest.mark.parametrize("axes", [(1,), (2,), (1, 2)])
+def test_each_part_is_mirrored_and_resized_as_its_task_does(axes):
+    _, maps = random_batch()
+    predictions = np.asarray(TASK.predictions(DATA, maps))
+    found = TASK.mirrored(DATA, predictions, axes)
+    np.testing.assert_array_equal(
+        found[..., :9], TASK.panoptic.mirrored(DATA, predictions[..., :9], axes)
+    )
+    np.testing.assert_array_equal(
+        found[..., 9:], TASK.pose.mirrored(DATA, predictions[..., 9:], axes)
+    )
+    larger = TASK.resized(DATA, predictions[0], (48, 40))
+    np.testing.assert_array_equal(
+        larger[..., :9], TASK.panoptic.resized(DATA, predictions[0, ..., :9], (48, 40))
+    )
+
+
+def test_data_without_joints_is_refused():
+    with pytest.raises(InputError, match="Nuclei has no joints"):
+        TASK.check(Nuclei())
+
+
+def test_an_experiment_goes_all_the_way(tmp_path):
+    experiment = dataclasses.replace(
+        TINY,
+        model=UNet(outputs=49, features=(4, 8)),
+        data=DATA,
+        task=TASK,
+        size=(32, 32),
+        epochs=1,
+        workdir=tmp_path / "run",
+    )
+    cli.run_experiment(experiment)
+    scores = json.loads((tmp_path / "run" / "scores.json").read_text())
+    assert scores["best"] == "pq_ap"
+    assert {"pq", "ap", "pck", "mask_ap"} <= scores.keys()
+    assert {"person", "arm", "left_knee"} <= scores["per_class"].keys()
+    (first, *_) = DATA.read("test")
+    with Image.open(tmp_path / "run" / "overlays" / f"{first.id}.jpg") as picture:
+        assert picture.width > 2 * 32
+    coco = json.loads((tmp_path / "run" / "predictions" / "coco.json").read_text())
+    assert [c["name"] for c in coco["categories"]] == ["wall", "floor", "person", "skeleton"]
