@@ -1,6 +1,7 @@
 """From a workdir and pictures of any size to what the task makes of them at that size."""
 
 import json
+import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -98,11 +99,13 @@ def decoder(experiment: Experiment) -> Callable[[np.ndarray, tuple[int, int]], A
     of `STEP`, so that images of many sizes share a few compiled programs.
     """
     task, data = experiment.task, experiment.data
-    decode = jax.jit(partial(task.decode, data))
+    decode = jax.jit(partial(task.decode, data), static_argnames="scale")
 
     def decoded(predictions: np.ndarray, size: tuple[int, int]) -> Any:
         filled = fill_up(task.resized(data, predictions, size), 0)
-        return jax.tree.map(lambda x: np.asarray(x)[0], decode(filled[None]))
+        ratio = math.prod(size) / math.prod(predictions.shape[:2])
+        scale = max(1, round(4 * ratio**0.5)) / 4
+        return jax.tree.map(lambda x: np.asarray(x)[0], decode(filled[None], scale=scale))
 
     return decoded
 

@@ -80,7 +80,7 @@ class Panoptic:
     objects: int = 64
     """Most objects of an image, true or found."""
     least: int = 1
-    """Pixels below which a found object is dropped."""
+    """Pixels of the training size below which a found object is dropped."""
 
     best: ClassVar[str] = "pq"
 
@@ -161,11 +161,11 @@ class Panoptic:
         scale[-2:] = np.divide(size, predictions.shape[:2])
         return resize_maps(predictions, size) * scale
 
-    def decode(self, data: Source, predictions: Array) -> Decoded:
+    def decode(self, data: Source, predictions: Array, *, scale: float = 1.0) -> Decoded:
         """Classes by pixel, and objects and stuff."""
-        return jax.vmap(partial(self._decode, data))(predictions)
+        return jax.vmap(partial(self._decode, data, scale))(predictions)
 
-    def _decode(self, data: Source, predictions: Array) -> Decoded:
+    def _decode(self, data: Source, scale: float, predictions: Array) -> Decoded:
         probabilities, heat, offsets = _parts(predictions)
         categories, of_class, things = _categories(data)
         if probabilities.shape[-1] == 1:
@@ -175,11 +175,12 @@ class Panoptic:
         category = jnp.argmax(by_category, axis=-1)
         is_thing = jnp.asarray(np.isin(np.arange(len(categories) + 1), things))[category]
 
-        centres, heights = peaks(heat, self.objects, window=self.window, threshold=self.threshold)
+        window = 2 * round(scale * (self.window - 1) / 2) + 1
+        centres, heights = peaks(heat, self.objects, window=window, threshold=self.threshold)
         number = jnp.where(is_thing, nearest_centre(offsets, centres, heights > 0), 0)
         slots = self.objects + 1
         area = jnp.bincount(number.ravel(), length=slots)
-        kept = (area >= self.least).at[0].set(False)
+        kept = (area >= self.least * scale**2).at[0].set(False)
         number = jnp.where(kept[number], number, 0)
         # An object is what most of its pixels are, weighed by how sure they are.
         votes = jax.ops.segment_sum(
@@ -401,11 +402,15 @@ def peaks(heat: Array, count: int, *, window: int, threshold: float) -> tuple[Ar
     Returns:
       (count, 2) float32 row and column, and (count,) height, 0 where there are no more.
     """
-    around = {"window_dimensions": (window, window), "window_strides": (1, 1), "padding": "SAME"}
-    highest = jax.lax.reduce_window(heat, -jnp.inf, jax.lax.max, **around)
-    top = (heat == highest) & (heat > threshold)
+
+    def around(x: Array, start, of) -> Array:
+        for sides in ((window, 1), (1, window)):  # as good as the square, and quicker
+            x = jax.lax.reduce_window(x, start, of, sides, (1, 1), "SAME")
+        return x
+
+    top = (heat == around(heat, -jnp.inf, jax.lax.max)) & (heat > threshold)
     place = jnp.where(top, jnp.arange(heat.size).reshape(heat.shape), heat.size)
-    first = jax.lax.reduce_window(place, heat.size, jax.lax.min, **around)
+    first = around(place, heat.size, jax.lax.min)
     alone = jnp.where(top & (place == first), heat, 0.0)
     heights, places = jax.lax.top_k(alone.ravel(), count)
     centres = jnp.stack(jnp.divmod(places, heat.shape[1]), -1).astype(jnp.float32)

@@ -160,7 +160,7 @@ class Pose:
         new *= np.linalg.norm(old, axis=-1, keepdims=True) / np.maximum(length, 1e-9)
         return np.concatenate([heat, new.reshape(fields.shape)], -1)
 
-    def decode(self, data: Source, predictions: Array) -> Decoded:
+    def decode(self, data: Source, predictions: Array, *, scale: float = 1.0) -> Decoded:
         """Candidates for joints and limbs; `people_of` puts them together."""
         heat, fields = _parts(data.skeleton, predictions)
         joints = peaks(heat, count=self.people, threshold=self.threshold)

@@ -86,7 +86,7 @@ class Semantic:
         """Bilinear."""
         return resize_maps(predictions, size)
 
-    def decode(self, data: Source, predictions: Array) -> Array:
+    def decode(self, data: Source, predictions: Array, *, scale: float = 1.0) -> Array:
         """(B, H, W) uint8, the likeliest class."""
         return labels_of(predictions)
 

@@ -65,8 +65,14 @@ class Task(Protocol):
     def resized(self, data: Source, predictions: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         """Predictions (H, W, K) at another size, (*size, K)."""
 
-    def decode(self, data: Source, predictions: Array) -> Tree:
-        """Predictions to what they say, arrays of (B, ...)."""
+    def decode(self, data: Source, predictions: Array, *, scale: float = 1.0) -> Tree:
+        """Predictions to what they say, arrays of (B, ...).
+
+        Args:
+          data: the source.
+          predictions: (B, H, W, K) float32.
+          scale: pixels of theirs that are one of the training size, in which a task's fields count.
+        """
 
     def measure(self, data: Source, decoded: Tree, batch: Batch) -> Tree:
         """What the scores need to know of each image, arrays of (B, ...).

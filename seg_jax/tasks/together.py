@@ -79,10 +79,13 @@ class Together:
             [self.panoptic.resized(data, first, size), self.pose.resized(data, second, size)], -1
         )
 
-    def decode(self, data: Source, predictions: Array) -> Both:
+    def decode(self, data: Source, predictions: Array, *, scale: float = 1.0) -> Both:
         """Objects, and candidates for joints."""
         first, second = self._parts(data, predictions)
-        return Both(self.panoptic.decode(data, first), self.pose.decode(data, second))
+        return Both(
+            self.panoptic.decode(data, first, scale=scale),
+            self.pose.decode(data, second, scale=scale),
+        )
 
     def measure(self, data: Source, decoded: Both, batch: dict) -> Both:
         """What each task's scores need."""

@@ -629,3 +629,21 @@ def test_an_experiment_goes_all_the_way(tiny, tmp_path):
     assert (tmp_path / "report.html").exists()
     assert len(list((tmp_path / "predictions").glob("*.png"))) == 3
     assert len(list((tmp_path / "overlays").glob("*.jpg"))) == 3
+
+
+def test_fields_in_pixels_grow_with_the_picture():
+    """Two centres four pixels apart are one at this size, and one at twice the size."""
+    data, task = Dancers(), Panoptic(sigma=2, window=9, objects=4, least=20, threshold=0.3)
+    row, column = np.mgrid[:32, :32]
+    heat = np.maximum(*(np.exp(-((row - 16) ** 2 + (column - c) ** 2) / 8) for c in (14, 18)))
+    maps = np.zeros((32, 32, 9), np.float32)
+    maps[8:24, 8:24, 3] = 20  # a torso
+    maps[..., 0] = 10
+    maps[..., 6] = heat
+    predictions = np.asarray(task.predictions(data, maps[None]))[0]
+    larger = task.resized(data, predictions, (64, 64))
+    counts = [
+        int((task.decode(data, x[None], scale=scale).segments.category[0, 1:5] > 0).sum())
+        for x, scale in ((predictions, 1.0), (larger, 1.0), (larger, 2.0))
+    ]
+    assert counts == [1, 2, 1]
