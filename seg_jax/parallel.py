@@ -210,12 +210,13 @@ def place(batch: Batch, mesh: Mesh) -> Batch:
     if _mapped(mesh):
         local = mesh.local_mesh.size
         return jax.tree.map(lambda x: x.reshape(local, len(x) // local, *x.shape[1:]), batch)
-    return jax.tree.map(
-        lambda x: jax.make_array_from_process_local_data(_split(mesh, x.ndim), x), batch
-    )
+    return {
+        name: jax.make_array_from_process_local_data(_split(mesh, x, batch), x)
+        for name, x in batch.items()
+    }
 
 
-def described(state: Tree, batch: Tree, mesh: Mesh) -> tuple[Tree, Tree]:
+def described(state: Tree, batch: Batch, mesh: Mesh) -> tuple[Tree, Batch]:
     """Shapes of a state and a whole batch as a step compiled for a mesh of data × space takes them.
 
     Args:
@@ -224,17 +225,20 @@ def described(state: Tree, batch: Tree, mesh: Mesh) -> tuple[Tree, Tree]:
       mesh: its devices may be only described.
     """
 
-    def on(sharding: Callable[[int], NamedSharding], tree: Tree) -> Tree:
-        return jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding(x.ndim)), tree
-        )
+    def on(x, sharding: NamedSharding) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
 
-    return on(lambda _: NamedSharding(mesh, P()), state), on(partial(_split, mesh), batch)
+    everywhere = NamedSharding(mesh, P())
+    return (
+        jax.tree.map(lambda x: on(x, everywhere), state),
+        {name: on(x, _split(mesh, x, batch)) for name, x in batch.items()},
+    )
 
 
-def _split(mesh: Mesh, ndim: int) -> NamedSharding:
-    """A batch's rows over data, and its images' rows over space."""
-    return NamedSharding(mesh, P("data", "space") if ndim > 1 else P("data"))
+def _split(mesh: Mesh, x, batch: Batch) -> NamedSharding:
+    """A batch's rows over data, and the rows of its images and other maps over space."""
+    is_map = x.shape[:3] == batch["label"].shape
+    return NamedSharding(mesh, P("data", "space") if is_map else P("data"))
 
 
 def _mapped(mesh: Mesh) -> bool:

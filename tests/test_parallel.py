@@ -9,9 +9,9 @@ import optax
 import pytest
 from tiny import TINY
 
-from seg_jax import evaluate
+from seg_jax import evaluate, input
 from seg_jax.augment import Augment
-from seg_jax.datasets import VOID
+from seg_jax.datasets import VOID, Dancers
 from seg_jax.errors import InputError
 from seg_jax.input import Examples, training_batch
 from seg_jax.losses import Loss
@@ -29,7 +29,7 @@ from seg_jax.parallel import (
     space_of,
 )
 from seg_jax.step import init_state, make_eval_step, make_train_step
-from seg_jax.tasks import Semantic
+from seg_jax.tasks import Panoptic, Pose, Semantic, Together
 
 SGD = optax.sgd(0.1)
 TASK = Semantic(Loss(cross_entropy=1.0, dice=1.0, lovasz=0.5))
@@ -152,3 +152,40 @@ def test_sigterm_is_noticed_and_its_handler_put_back():
         os.kill(os.getpid(), signal.SIGTERM)
         assert preempted(2)
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_objects_and_skeletons_are_learnt_and_measured_alike_everywhere():
+    """One step of both tasks at once, and what is measured then."""
+    experiment = dataclasses.replace(
+        TINY,
+        model=UNet(outputs=49, features=(4, 8)),
+        data=Dancers(train=8, val=1, test=1, size=32),
+        task=Together(panoptic=Panoptic(objects=5, threshold=0.05), pose=Pose(people=5)),
+        size=(32, 32),
+        batch_size=8,
+    )
+    examples = input.load(experiment, "train")
+    batch = training_batch(examples, 0, batch_size=8, seed=0)
+    objective = partial(experiment.task.objective, experiment.data)
+    augmentation, sgd = Augment(flip=True, rotate=10), optax.sgd(1e-5)
+    found = []
+    for parallel in (Parallel(devices=1), Parallel(), Parallel(space=2)):
+        mesh = make_mesh(parallel)
+        step = make_train_step(
+            experiment.model, sgd, objective, augmentation=augmentation, seed=0, average=0.9
+        )
+        score = make_eval_step(experiment.model, objective, evaluate.measurement(experiment))
+        state = init_state(experiment.model, sgd, seed=0, shape=(32, 32, 3))
+        state, scalars = on_devices(step, mesh)(replicate(state, mesh), batch)
+        measured, loss = on_devices(score, mesh, per_example=True)(state.average, batch)
+        found.append(jax.device_get((scalars, loss, measured)))
+    scalars, loss, measured = found[0]
+    for others, other_loss, other in found[1:]:
+        np.testing.assert_allclose(other_loss, loss, rtol=1e-3)
+        for name, value in scalars.items():
+            np.testing.assert_allclose(others[name], value, rtol=1e-3)
+        np.testing.assert_array_equal(other.pose.joints, measured.pose.joints)
+        pixels, other_pixels = (m.panoptic.shared.pixels for m in (measured, other))
+        assert (other_pixels.sum((1, 2)) == 32 * 32).all()
+        # Rounding may move a pixel from one object to the next.
+        assert np.abs(other_pixels - pixels).sum() <= 0.02 * pixels.sum()
