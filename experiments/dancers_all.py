@@ -1,6 +1,9 @@
 """One U-Net finds body parts, objects and skeletons of drawn dancers at once.
 
-python experiments/dancers_all.py
+    python experiments/dancers_all.py
+
+Protocol: as `dancers_panoptic.py`. It runs, but hasn't been trained to the end, so what sharing a
+network costs or gains isn't known yet.
 """
 
 import dataclasses

@@ -1,6 +1,13 @@
 """A U-Net tells cell nuclei apart, touching ones too: 200 images of the 2018 Data Science Bowl.
 
-python experiments/nuclei_panoptic.py --data.raw PATH/TO/stage1_train
+    python experiments/nuclei_panoptic.py --data.raw PATH/TO/stage1_train
+
+Protocol: 140 images to train, 20 to validate, 40 to test, by a committed list that holds each kind
+of image in proportion; all of them fluorescence, 256×256; from scratch.
+
+Score on the 40, seed 0: AP at 0.5 as in the Bowl 0.766 [0.700, 0.827], PQ 0.700 [0.656, 0.746],
+COCO's mask AP 0.470, after 12 minutes on 2 CPU cores that did other things meanwhile. Published on
+the whole set: 0.83 (Mask R-CNN) to 0.86 (StarDist).
 """
 
 from seg_jax import cli
