@@ -4,9 +4,9 @@
 
 Protocol: as `dancers_panoptic.py`.
 
-Score, seed 0: OKS AP 0.012 [0.007, 0.019], AP50 0.069, PCK@0.2 0.314 after 14 minutes on 2 CPU cores
-that tested other things meanwhile. That is a beginning, not a result: heads and necks are found,
-elbows and wrists hardly, and limbs join different people. The loss was still falling.
+Score, seed 0: OKS AP 0.012 [0.007, 0.019], AP50 0.069, PCK@0.2 0.314 after 14 minutes on 2 CPU
+cores that tested other things meanwhile. That is a beginning, not a result: heads and necks are
+found, elbows and wrists hardly, and limbs join different people. It wants far longer training.
 """
 
 import dataclasses
