@@ -82,7 +82,8 @@ def predict_command(
     if not images:
         raise InputError("no image named; name image files, folders or videos after the workdir")
     count = predict.predict_files(workdir, images, out, every=every, video=video)
-    print(f"{count} images: {out / 'predictions'}, overlays in {out / 'overlays'}")
+    images = f"{count} image{'s' * (count != 1)}"
+    print(f"{images}: {out / 'predictions'}, overlays in {out / 'overlays'}")
 
 
 def evaluate_command(workdir: tyro.conf.Positional[Path], /, part: Part = "test") -> None:

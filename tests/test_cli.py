@@ -70,7 +70,7 @@ def test_predict(finished_run, tmp_path, monkeypatch, capsys):
     image = tmp_path / "a.png"
     Image.fromarray(np.zeros((9, 11, 3), np.uint8)).save(image)
     seg_jax(monkeypatch, "predict", finished_run, image, "--out", tmp_path / "out")
-    assert "1 masks" in capsys.readouterr().out
+    assert "1 image" in capsys.readouterr().out
     assert read_mask(tmp_path / "out" / "predictions" / "a.png").shape == (9, 11)
     with pytest.raises(SystemExit, match="error: no image named"):
         seg_jax(monkeypatch, "predict", finished_run)
@@ -82,10 +82,10 @@ def test_predict_videos(finished_run, tmp_path, monkeypatch, capsys):
     for k in range(3):
         Image.fromarray(np.full((8, 10, 3), 90 * k, np.uint8)).save(frames / f"{k}.png")
     seg_jax(monkeypatch, "predict", finished_run, frames, "--video", 25, "--out", tmp_path)
-    assert "3 masks" in capsys.readouterr().out
+    assert "3 image" in capsys.readouterr().out
     joined = tmp_path / "overlays" / "frames.mp4"
     seg_jax(monkeypatch, "predict", finished_run, joined, "--every", 2, "--out", tmp_path / "out")
-    assert "2 masks" in capsys.readouterr().out
+    assert "2 image" in capsys.readouterr().out
     assert (tmp_path / "out" / "overlays" / "frames.mp4").exists()
 
 

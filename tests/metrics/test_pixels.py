@@ -238,7 +238,7 @@ class TestDistances:
     @hypothesis.given(seed=seeds)
     def test_greatest_is_scikit_images_hausdorff_distance(self, seed):
         a, b = blobs(seed, (16, 12))
-        greatest = max(d.max() for d in metrics._border_distances(a, b, (1, 1)))
+        greatest = max(d.max() for d in metrics.pixels._border_distances(a, b, (1, 1)))
         expected = skimage.metrics.hausdorff_distance(border(a), border(b))
         np.testing.assert_allclose(greatest, expected)
         assert metrics.hd95(a, b) <= greatest
