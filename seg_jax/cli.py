@@ -175,6 +175,8 @@ def run_experiment(experiment: Experiment) -> None:
         return
     examples, validation = (input.load(experiment, part) for part in ("train", "val"))
     first = parallel.is_first_host()
+    if first:
+        input.check_test(experiment)
     kept = json.dumps(config.to_json(experiment), indent=2) + "\n"
     if first:
         workdir.mkdir(parents=True, exist_ok=True)

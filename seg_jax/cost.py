@@ -29,9 +29,6 @@ from seg_jax.files import write_whole
 from seg_jax.input import arrays_of
 from seg_jax.step import make_train_step
 
-PEOPLE = 8
-"""People an image for whom a step is sized, where the task is about people."""
-
 _COLLECTIVE = re.compile(
     r"= (?P<shape>.+?) (?P<kind>all-reduce|collective-permute|all-gather|reduce-scatter|all-to-all)"
     r"(?P<start>-start)?\("
@@ -109,8 +106,8 @@ def lower(experiment: Experiment, mesh: Mesh) -> jax.stages.Lowered:
         image=image,
         label=image[..., 0],
         instance=image[..., 0].astype(np.uint16),
-        joints=np.zeros((PEOPLE, len(skeleton.joints), 3), np.float32) if skeleton else None,
-        area=np.zeros(PEOPLE, np.float32),
+        joints=np.zeros((0, len(skeleton.joints), 3), np.float32) if skeleton else None,
+        area=np.zeros(0, np.float32),
     )
     arrays = arrays_of(experiment, blank) | {name: np.int32(0) for name in ("epoch", "index")}
     batch = {

@@ -17,9 +17,11 @@ from tqdm import tqdm
 
 from seg_jax.config import Experiment
 from seg_jax.datasets.source import VOID, Example, Part
+from seg_jax.errors import InputError
 from seg_jax.files import write_whole
-from seg_jax.input import Examples, arrays_of, evaluation_batches
+from seg_jax.input import Examples, evaluation_batches
 from seg_jax.predict import CocoFile, decoder, fill_up, in_batches, load, predictor
+from seg_jax.resize import resize_image
 from seg_jax.step import Batch, Step, Variables
 
 
@@ -74,16 +76,19 @@ def evaluate(workdir: Path, part: Part = "test") -> dict:
     measure = jax.jit(partial(task.measure, data))
 
     def measured(decoded: Any, example: Example, size: tuple[int, int]) -> Any:
-        truth = {n: x for n, x in arrays_of(experiment, example, size).items() if n != "image"}
-        label = fill_up(truth.pop("label"), VOID)
-        maps = {n: fill_up(x, 0) if x.shape[:2] == size else x for n, x in truth.items()}
-        batch = {"label": label.astype(np.int32), "valid": label != VOID, **maps}
+        truth = task.arrays(data, example, size)
+        if size != experiment.size:
+            label = fill_up(truth["label"], VOID)
+            truth = {n: fill_up(x, 0) if x.shape[:2] == size else x for n, x in truth.items()}
+            truth["label"] = label
+        label = truth["label"]
+        batch = {**truth, "label": label.astype(np.int32), "valid": label != VOID}
         return jax.tree.map(np.asarray, measure(*jax.tree.map(lambda x: x[None], (decoded, batch))))
 
     coco = CocoFile(experiment)
     rows, at_size, at_own, details = [], [], [], []
     for batch in _chunks(tqdm(data.read(part), desc=part, unit="image"), experiment.batch_size):
-        images = [arrays_of(experiment, example)["image"] for example in batch]
+        images = [resize_image(example.image, size) for example in batch]
         predictions = in_batches(predict, images, experiment.batch_size)
         for example, maps in zip(batch, predictions, strict=True):
             own_size = example.image.shape[:2]
@@ -100,6 +105,8 @@ def evaluate(workdir: Path, part: Part = "test") -> dict:
             )
             objects = task.save(data, own, workdir, example.id, example.image, example)
             coco.add(example.id, example.image, objects)
+    if not rows:
+        raise InputError(f"data: the {part} part holds no image; name another part")
     coco.write(workdir)
 
     scores = {"part": part, "step": step, "n": len(rows), "best": task.best}
@@ -125,7 +132,7 @@ def _in_words(scores: dict[str, Any], name: str) -> str:
     label = {"dice": "Dice", "iou": "IoU"}.get(name, name)
     interval = scores.get(f"{name}_ci95")
     return f"{label} {scores[name]:.4f}" + (
-        f" [{interval[0]:.3f}, {interval[1]:.3f}]" if interval and name == "dice" else ""
+        f" [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else ""
     )
 
 

@@ -49,16 +49,21 @@ def load(experiment: Experiment, part: Part) -> Examples | None:
     return Examples(tuple(ids), {name: np.stack([f[name] for f in found]) for name in found[0]})
 
 
-def arrays_of(
-    experiment: Experiment, example: Example, size: tuple[int, int] | None = None
-) -> dict[str, np.ndarray]:
-    """What a step takes of an example, at the training size if no other is given.
+def arrays_of(experiment: Experiment, example: Example) -> dict[str, np.ndarray]:
+    """What a step takes of an example, at the training size; the aspect ratio isn't kept."""
+    image = resize_image(example.image, experiment.size)
+    return {"image": image, **experiment.task.arrays(experiment.data, example, experiment.size)}
 
-    The aspect ratio isn't kept.
+
+def check_test(experiment: Experiment) -> None:
+    """Reads the test part as it will be scored, so that what is wrong with it is known at once.
+
+    Raises:
+      InputError: if a file is broken, or the part is empty or not what the task can take.
     """
-    size = size or experiment.size
-    image = resize_image(example.image, size)
-    return {"image": image, **experiment.task.arrays(experiment.data, example, size)}
+    for example in experiment.data.read("test"):
+        for size in (experiment.size, example.image.shape[:2]):
+            experiment.task.arrays(experiment.data, example, size)
 
 
 def training_steps(examples: int, *, epochs: float, batch_size: int) -> int:

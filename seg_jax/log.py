@@ -52,7 +52,7 @@ class Log:
         lines = [line for line in read_metrics(self._path) if line["step"] <= resume_at]
         self._score = f"val_{best}"
         scores = (line[self._score] for line in lines if self._score in line)
-        self._best = max(scores, default=-1.0)
+        self._best = max(filter(math.isfinite, scores), default=-1.0)
         self._start = self._since - (lines[-1]["seconds"] if lines else 0.0)
         suspended = lines.pop() if lines and "pending" in lines[-1] else {"pending": []}
         self._pending: list[tuple[int, dict[str, Any]]] = suspended["pending"]
@@ -114,7 +114,7 @@ class Log:
         """Writes a line of validation scores; whether the best so far."""
         line = self._append(step, {f"val_{name}": value for name, value in scores.items()})
         better = line[self._score] > self._best
-        self._best = max(self._best, line[self._score])
+        self._best = line[self._score] if better else self._best
         return better
 
     def close(self) -> None:

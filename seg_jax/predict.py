@@ -95,14 +95,16 @@ def in_batches(predict: Predict, images: Sequence[np.ndarray], batch_size: int) 
 def decoder(experiment: Experiment) -> Callable[[np.ndarray, tuple[int, int]], Any]:
     """What a task makes of the predictions (H, W, K) of one image at a size (height, width).
 
-    The result has no batch axis; its maps are filled up below and at the right, to whole multiples
-    of `STEP`, so that images of many sizes share a few compiled programs.
+    The result has no batch axis; at another than the training size its maps are filled up below and
+    at the right, to whole multiples of `STEP`, so that many sizes share a few compiled programs.
     """
     task, data = experiment.task, experiment.data
     decode = jax.jit(partial(task.decode, data), static_argnames="scale")
 
     def decoded(predictions: np.ndarray, size: tuple[int, int]) -> Any:
-        filled = fill_up(task.resized(data, predictions, size), 0)
+        filled = task.resized(data, predictions, size)
+        if size != experiment.size:
+            filled = fill_up(filled, 0)
         ratio = math.prod(size) / math.prod(predictions.shape[:2])
         scale = max(1, round(4 * ratio**0.5)) / 4
         return jax.tree.map(lambda x: np.asarray(x)[0], decode(filled[None], scale=scale))

@@ -341,7 +341,7 @@ def _images(run: Run) -> str:
     if not run.images:
         return ""
     names = [name for name in run.images[0] if name != "id"]
-    own = sum(name.startswith("own_") or name in DISTANCES for name in names)
+    own = len(names) - next((k for k, n in enumerate(names) if n.startswith("own_")), len(names))
     head = ["", "", *(_label(name.removeprefix("own_")) for name in names)]
     rows = [
         [escape(row["id"]), _files(run, row["id"]), *(_number(row[n], n) for n in names)]

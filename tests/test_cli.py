@@ -8,9 +8,10 @@ import pytest
 from PIL import Image
 
 from seg_jax import cli
-from seg_jax.datasets import Folder
+from seg_jax.datasets import Dancers, Folder
 from seg_jax.datasets.images import read_mask
 from seg_jax.errors import InputError
+from seg_jax.tasks import Panoptic
 
 
 def seg_jax(monkeypatch, *args):
@@ -132,3 +133,25 @@ def test_how_often_a_line_is_logged_is_no_other_configuration(finished_run, tiny
     finally:
         path.write_text(before)
     assert "is finished" in capsys.readouterr().out
+
+
+@dataclasses.dataclass(frozen=True)
+class Crowded(Dancers):
+    """Three people in a test picture, one in the others."""
+
+    def read(self, part):
+        people = (3, 3) if part == "test" else (1, 1)
+        return Dancers(train=4, val=0, test=2, size=48, people=people).read(part)
+
+
+def test_a_test_part_that_cannot_be_scored_is_refused_before_training(tiny, tmp_path):
+    experiment = dataclasses.replace(
+        tiny,
+        model=tiny.model.clone(outputs=9),
+        data=Crowded(),
+        task=Panoptic(objects=2),
+        workdir=tmp_path / "run",
+    )
+    with pytest.raises(InputError, match=r"has 3 objects, but task\.objects is 2"):
+        cli.run_experiment(experiment)
+    assert not (tmp_path / "run").exists()

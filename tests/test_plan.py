@@ -9,9 +9,13 @@ import pytest
 from jax.sharding import Mesh
 
 from seg_jax import cli, cost, plan
+from seg_jax.config import Experiment
 from seg_jax.cost import Cost, TooLarge
+from seg_jax.datasets import Dancers
 from seg_jax.errors import InputError
+from seg_jax.models import UNet
 from seg_jax.plan import Chip
+from seg_jax.tasks import Pose
 
 EIGHT = {"batch_size": 8}
 
@@ -179,3 +183,16 @@ def test_a_slice_that_is_not_there_is_refused(monkeypatch):
     mesh = plan.mesh_of("v5e:4x2", 2)
     assert isinstance(mesh, Mesh)
     assert mesh.shape == {"data": 4, "space": 2}
+
+
+def test_a_step_about_few_people_is_sized(folder):
+    data = Dancers(train=1, val=0, test=1, size=32)
+    experiment = Experiment(
+        name="few",
+        model=UNet(outputs=40, features=(4,)),
+        data=data,
+        task=Pose(people=1),
+        size=(16, 16),
+        batch_size=8,
+    )
+    assert "UNet in float32" in plan.plan(experiment, folder=folder)

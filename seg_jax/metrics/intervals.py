@@ -39,7 +39,7 @@ def bootstrap(score, count: int, *, resamples: int = 1000, seed: int = 0) -> tup
     """
     rng = np.random.default_rng(seed)
     values = [score(rng.integers(count, size=count)) for _ in range(resamples)]
-    low, high = np.quantile(values, [0.025, 0.975])
+    low, high = np.nanquantile(values, [0.025, 0.975])
     return round(float(low), 6), round(float(high), 6)
 
 

@@ -1,6 +1,6 @@
 """Scores of objects and stuff, from the pixels that found and true segments share.
 
-`shared_pixels` counts on the device; what it found of each image, a `Matched`, is all that the
+`shared_pixels` counts on the device; what it found of each image, a `Shared`, is all that the
 scores need, on the host and in float64. Segments don't overlap, so above an IoU of one half a true
 segment has one match at most.
 """

@@ -21,6 +21,9 @@ from seg_jax.overlay import shrunk, skeleton_overlay, write_overlay
 from seg_jax.resize import resize_label, resize_maps, resize_points
 from seg_jax.skeletons import Peaks, assemble, heat_maps, limb_scores, part_affinity, peaks
 
+TORSO = ("left_shoulder", "right_hip")
+"""Joints between which a torso is measured."""
+
 
 class Decoded(NamedTuple):
     """Candidates for the joints, and how well pairs of them are joined by a limb; (B, ...)."""
@@ -74,12 +77,20 @@ class Pose:
             raise InputError(f"task.people is {self.people}; it must be at least 1")
 
     def check(self, data: Source) -> None:
-        """Refuses data without joints."""
+        """Refuses data without joints, or whose joints can't be mirrored or measured by."""
         if not hasattr(data, "skeleton"):
             raise InputError(
                 f"data: {type(data).__name__} has no joints; choose a data set of people, such as "
                 "Dancers, Lsp or CocoKeypoints, or another task"
             )
+        if missing := {*TORSO} - {*data.skeleton.joints}:
+            raise InputError(f"data: its skeleton has no {min(missing)}; name one joint so")
+        try:
+            _mirrored_limbs(data.skeleton)
+        except ValueError as error:
+            raise InputError(
+                "data: a limb of its skeleton has no mirror image among the limbs; add it"
+            ) from error
 
     def maps(self, data: Source) -> tuple[str, ...]:
         """The joints, then two for each limb."""
@@ -258,7 +269,7 @@ class Pose:
 
     def _pck(self, data: Source, found: list[People], true: list[People]):
         names = data.skeleton.joints
-        torso = names.index("left_shoulder"), names.index("right_hip")
+        torso = tuple(map(names.index, TORSO))
         return pck(found, true, data.skeleton.sigmas, torso=torso)
 
 

@@ -97,7 +97,9 @@ class Semantic:
 
     def scores(self, data: Source, measured: Counts) -> dict[str, float]:
         """Means over the images."""
-        return {name: float(np.mean(_per_image(score, measured))) for name, score in SCORES.items()}
+        return {
+            name: float(np.nanmean(_per_image(score, measured))) for name, score in SCORES.items()
+        }
 
     def summary(self, data: Source, measured: Counts, details: list[dict]) -> dict:
         """Means over the images with their bootstrap intervals, and pooled scores by class."""

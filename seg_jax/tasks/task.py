@@ -75,10 +75,7 @@ class Task(Protocol):
         """
 
     def measure(self, data: Source, decoded: Tree, batch: Batch) -> Tree:
-        """What the scores need to know of each image, arrays of (B, ...).
-
-        An image whose label is `VOID` throughout counts nowhere.
-        """
+        """What the scores need to know of each image, arrays of (B, ...)."""
 
     def scores(self, data: Source, measured: Tree) -> dict[str, float]:
         """Scores of N images from what was measured of them, `best` among them."""
