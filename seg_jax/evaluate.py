@@ -1,7 +1,8 @@
 """Scores of a network on a part of its data set.
 
-Per-image scores are kept; what is reported is their mean with a 95 % bootstrap interval. At the
-training size they compare with papers, at each image's own size they are what a user gets.
+Per-image scores are kept; what is reported is their mean, or one score of all images together, as
+the task says, with 95 % bootstrap intervals over images. At the training size scores compare with
+papers, at each image's own size they are what a user gets.
 """
 
 import csv
