@@ -4,6 +4,10 @@
 
 Protocol: the embedded data set `dancers`, 1200 pictures to train, 40 to validate, 100 to test, of
 one to five people each; 128×128.
+
+Score, seed 0: PQ 0.814 [0.799, 0.829] (person 0.564, wall 0.930, floor 0.949), mask AP50
+0.732, Dice over classes 0.828, after 14 minutes on 2 CPU cores that tested other things
+meanwhile.
 """
 
 from seg_jax import cli
