@@ -175,7 +175,7 @@ def run_experiment(experiment: Experiment) -> None:
         return
     examples, validation = (input.load(experiment, part) for part in ("train", "val"))
     first = parallel.is_first_host()
-    if first:
+    if first and not (workdir / "config.json").exists():  # else it was checked at the first start
         input.check_test(experiment)
     kept = json.dumps(config.to_json(experiment), indent=2) + "\n"
     if first:

@@ -5,9 +5,11 @@ from PIL import Image
 
 
 def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Antialiased bilinear resizing of (H, W, C) uint8 to (*size, C)."""
+    """Antialiased bilinear resizing of (H, W, C) uint8, or of maps in float32, to (*size, C)."""
     channels = [
-        Image.fromarray(image[..., c]).resize(size[::-1], Image.Resampling.BILINEAR)
+        Image.fromarray(np.ascontiguousarray(image[..., c])).resize(
+            size[::-1], Image.Resampling.BILINEAR
+        )
         for c in range(image.shape[-1])
     ]
     return np.stack([np.asarray(channel) for channel in channels], axis=-1)
@@ -16,17 +18,6 @@ def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 def resize_label(label: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Nearest-neighbour resizing of (H, W) uint8 or uint16 to `size`."""
     return np.asarray(Image.fromarray(label).resize(size[::-1], Image.Resampling.NEAREST))
-
-
-def resize_maps(maps: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Bilinear resizing of (H, W, K) float32 to (*size, K)."""
-    found = [
-        Image.fromarray(np.ascontiguousarray(maps[..., k])).resize(
-            size[::-1], Image.Resampling.BILINEAR
-        )
-        for k in range(maps.shape[-1])
-    ]
-    return np.stack([np.asarray(m) for m in found], axis=-1)
 
 
 def resize_points(points: np.ndarray, old: tuple[int, int], new: tuple[int, int]) -> np.ndarray:

@@ -9,7 +9,7 @@ from seg_jax.augment import Augment
 from seg_jax.datasets.images import read_image, read_mask
 from seg_jax.errors import InputError
 from seg_jax.predict import in_batches, load, predict_files, predictor
-from seg_jax.resize import resize_maps
+from seg_jax.resize import resize_image
 from seg_jax.tasks.semantic import labels_of
 from seg_jax.video import read_frames, write_video
 
@@ -75,7 +75,7 @@ def test_batches_of_one_shape_give_each_image_its_own_answer():
 def test_probabilities_are_resized_bilinearly_and_cut_at_one_half():
     step = np.zeros((4, 4, 1), np.float32)
     step[:, 2:] = 1
-    labels = labels_of(resize_maps(step, (8, 8)))
+    labels = labels_of(resize_image(step, (8, 8)))
     np.testing.assert_array_equal(labels, np.arange(8)[None] >= np.full((8, 1), 4))
     three = np.random.default_rng(0).random((4, 4, 3)).astype(np.float32)
     np.testing.assert_array_equal(labels_of(three), three.argmax(-1))

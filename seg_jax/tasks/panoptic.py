@@ -19,6 +19,7 @@ from PIL import Image
 from pycocotools import mask
 
 from seg_jax import metrics
+from seg_jax.datasets.instances import renumbered
 from seg_jax.datasets.source import Example, Source
 from seg_jax.errors import InputError
 from seg_jax.losses import Loss
@@ -35,7 +36,7 @@ from seg_jax.metrics.segments import (
     shared_pixels,
 )
 from seg_jax.overlay import segment_overlay, shrunk, write_overlay
-from seg_jax.resize import resize_label, resize_maps
+from seg_jax.resize import resize_image, resize_label
 from seg_jax.tasks.semantic import check_classes, labels_of, probabilities_of
 
 
@@ -113,14 +114,13 @@ class Panoptic:
         Raises:
           InputError: if there are more objects than `objects`.
         """
-        numbers = resize_label(example.instance, size)
-        found, numbered = np.unique(np.append(numbers.ravel(), 0), return_inverse=True)
-        if len(found) - 1 > self.objects:
+        instance = renumbered(resize_label(example.instance, size))
+        count = instance.max()
+        if count > self.objects:
             raise InputError(
-                f"{example.id}: has {len(found) - 1} objects, but task.objects is {self.objects}; "
-                f"set --task.objects {len(found) - 1} or more"
+                f"{example.id}: has {count} objects, but task.objects is {self.objects}; "
+                f"set --task.objects {count} or more"
             )
-        instance = numbered[:-1].reshape(size).astype(np.uint16)
         return {"label": resize_label(example.label, size), "instance": instance}
 
     def objective(self, data: Source, maps: Array, batch: dict, *, axis_name=None) -> Array:
@@ -159,7 +159,7 @@ class Panoptic:
         """Bilinear; offsets grow with the picture."""
         scale = np.ones(predictions.shape[-1], np.float32)
         scale[-2:] = np.divide(size, predictions.shape[:2])
-        return resize_maps(predictions, size) * scale
+        return resize_image(predictions, size) * scale
 
     def decode(self, data: Source, predictions: Array, *, scale: float = 1.0) -> Decoded:
         """Classes by pixel, and objects and stuff."""
@@ -173,7 +173,7 @@ class Panoptic:
         member = np.eye(len(categories) + 1, dtype=np.float32)[of_class[: probabilities.shape[-1]]]
         by_category = probabilities @ member  # (H, W, 1 + categories), the first of none
         category = jnp.argmax(by_category, axis=-1)
-        is_thing = jnp.asarray(np.isin(np.arange(len(categories) + 1), things))[category]
+        is_thing = jnp.isin(category, jnp.array(things))
 
         window = 2 * round(scale * (self.window - 1) / 2) + 1
         centres, heights = peaks(heat, self.objects, window=window, threshold=self.threshold)
@@ -225,7 +225,7 @@ class Panoptic:
         lookup = np.zeros(256, np.int32)
         lookup[: len(of_class)] = of_class
         category = jnp.where(valid, jnp.asarray(lookup)[label], 0)
-        is_thing = jnp.asarray(np.isin(np.arange(len(categories) + 1), things))[category]
+        is_thing = jnp.isin(category, jnp.array(things))
         number = jnp.where(is_thing, instance, jnp.where(category > 0, self.objects + category, 0))
         of_object = jax.ops.segment_max(
             jnp.where(is_thing, category, 0).ravel(), number.ravel(), self.objects + 1
@@ -244,10 +244,12 @@ class Panoptic:
         PQ, SQ and RQ are means over the categories; the precision, of objects, is a mean over
         images; Dice is over all pixels, a mean over classes.
         """
-        images = _images(measured.shared)
-        quality = panoptic_quality(_total(_matches(data, images)))
+        return self._scores(data, measured, _matches(data, _images(measured.shared)))
+
+    def _scores(self, data: Source, measured: Measured, matched: list[Matches]) -> dict[str, float]:
+        quality = panoptic_quality(_total(matched))
         found = {name: _mean(of) for name, of in quality.items()}
-        found["ap50_bowl"] = float(np.mean(_bowl(data, images, 0.5)))
+        found["ap50_bowl"] = float(np.mean(_bowl(data, matched)))
         dice = metrics.dice(metrics.pooled(measured.pixels), empty=np.nan)
         return found | {"dice": _mean(dice)}
 
@@ -260,12 +262,12 @@ class Panoptic:
         def quality(rows) -> dict[str, np.ndarray]:
             return panoptic_quality(_total([matched[row] for row in rows]))
 
-        found: dict = self.scores(data, measured)
+        found: dict = self._scores(data, measured, matched)
         pq = metrics.bootstrap(lambda rows: _mean(quality(rows)["pq"]), len(images))
         found["pq_ci95"] = list(pq)
-        found["ap50_bowl_ci95"] = metrics.rounded_interval(_bowl(data, images, 0.5))
-        thresholds = np.arange(0.5, 0.96, 0.05)
-        found["ap_bowl"] = float(np.mean([_bowl(data, images, above) for above in thresholds]))
+        found["ap50_bowl_ci95"] = metrics.rounded_interval(_bowl(data, matched))
+        at_all = [_matches(data, images, above) for above in np.arange(0.5, 0.96, 0.05)]
+        found["ap_bowl"] = float(np.mean([_bowl(data, each) for each in at_all]))
         coco = mask_ap(images, list(things))
         found |= {f"mask_{name}": value for name, value in coco.items()}
         total, of_all = _total(matched), quality(range(len(images)))
@@ -455,25 +457,21 @@ def _images(shared: Shared) -> list[Shared]:
     return [Shared(*(np.asarray(x)[i] for x in shared)) for i in range(len(shared.pixels))]
 
 
-def _matches(data: Source, images: list[Shared]) -> list[Matches]:
-    """Of each image, at an IoU of one half."""
+def _matches(data: Source, images: list[Shared], above: float = 0.5) -> list[Matches]:
+    """Of each image, at an IoU threshold."""
     categories = len(_categories(data)[0])
-    return [matches(image, categories) for image in images]
+    return [matches(image, categories, above=above) for image in images]
 
 
 def _total(each: list[Matches]) -> Matches:
     return Matches(*(np.sum(x, axis=0) for x in zip(*each, strict=True)))
 
 
-def _bowl(data: Source, images: list[Shared], above: float) -> np.ndarray:
-    """The Bowl's precision of each image's objects at an IoU threshold."""
-    categories, _, things = _categories(data)
-    found = []
-    for image in images:
-        kinds = (np.where(np.isin(x, things), x, 0) for x in (image.found, image.true))
-        objects = image._replace(**dict(zip(("found", "true"), kinds, strict=True)))
-        found.append(bowl_precision(matches(objects, len(categories), above=above)))
-    return np.array(found)
+def _bowl(data: Source, matched: list[Matches]) -> np.ndarray:
+    """The Bowl's precision of each image's objects."""
+    _, _, things = _categories(data)
+    objects = np.array(things) - 1
+    return np.array([bowl_precision(Matches(*(x[objects] for x in each))) for each in matched])
 
 
 def _mean(values: np.ndarray) -> float:

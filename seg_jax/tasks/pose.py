@@ -18,7 +18,7 @@ from seg_jax.errors import InputError
 from seg_jax.losses.common import share
 from seg_jax.metrics.people import People, oks_ap, pck
 from seg_jax.overlay import shrunk, skeleton_overlay, write_overlay
-from seg_jax.resize import resize_label, resize_maps, resize_points
+from seg_jax.resize import resize_image, resize_label, resize_points
 from seg_jax.skeletons import Peaks, assemble, heat_maps, limb_scores, part_affinity, peaks
 
 TORSO = ("left_shoulder", "right_hip")
@@ -162,7 +162,7 @@ class Pose:
 
     def resized(self, data: Source, predictions: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         """Bilinear; where the aspect ratio changes, fields turn with their limbs."""
-        found = resize_maps(predictions, size)
+        found = resize_image(predictions, size)
         heat, fields = _parts(data.skeleton, found)
         old = fields.reshape(*size, -1, 2)
         down, across = np.divide(size, predictions.shape[:2])
@@ -189,20 +189,18 @@ class Pose:
     def scores(self, data: Source, measured: Measured) -> dict[str, float]:
         """COCO's AP, AP50, AP75 and recall by OKS, and PCK@0.2, over all images."""
         found, true = self._people(data, measured)
-        scores = oks_ap(found, true, data.skeleton.sigmas)
-        return scores | {"pck": self._pck(data, found, true)[1]}
+        return self._scores(data, found, true)[0]
 
     def summary(self, data: Source, measured: Measured, details: list[dict]) -> dict:
         """The scores with their intervals, and PCK@0.2 by joint."""
         found, true = self._people(data, measured)
-        scores: dict[str, Any] = self.scores(data, measured)
+        scores, by_joint = self._scores(data, found, true)
 
         def ap(rows) -> float:
             few = [found[row] for row in rows], [true[row] for row in rows]
             return oks_ap(*few, data.skeleton.sigmas)["ap"]
 
         scores["ap_ci95"] = list(metrics.bootstrap(ap, len(found), resamples=200))
-        by_joint, _ = self._pck(data, found, true)
         names = zip(data.skeleton.joints, by_joint.tolist(), strict=True)
         scores["per_class"] = {name: {"pck": value} for name, value in names}
         return scores
@@ -267,10 +265,13 @@ class Pose:
             true.append((joints[there], area[there]))
         return found, true
 
-    def _pck(self, data: Source, found: list[People], true: list[People]):
-        names = data.skeleton.joints
-        torso = tuple(map(names.index, TORSO))
-        return pck(found, true, data.skeleton.sigmas, torso=torso)
+    def _scores(
+        self, data: Source, found: list[People], true: list[People]
+    ) -> tuple[dict[str, Any], np.ndarray]:
+        """The scores, and PCK by joint."""
+        names, sigmas = data.skeleton.joints, data.skeleton.sigmas
+        by_joint, mean = pck(found, true, sigmas, torso=tuple(map(names.index, TORSO)))
+        return oks_ap(found, true, sigmas) | {"pck": mean}, by_joint
 
 
 def _parts(skeleton: Skeleton, maps: Array) -> tuple[Array, Array]:

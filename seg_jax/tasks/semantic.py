@@ -16,7 +16,7 @@ from seg_jax.errors import InputError
 from seg_jax.losses import Loss
 from seg_jax.metrics import Counts
 from seg_jax.overlay import overlay, shrunk, write_overlay
-from seg_jax.resize import resize_label, resize_maps
+from seg_jax.resize import resize_image, resize_label
 
 SCORES = {
     "dice": metrics.dice,
@@ -84,7 +84,7 @@ class Semantic:
 
     def resized(self, data: Source, predictions: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         """Bilinear."""
-        return resize_maps(predictions, size)
+        return resize_image(predictions, size)
 
     def decode(self, data: Source, predictions: Array, *, scale: float = 1.0) -> Array:
         """(B, H, W) uint8, the likeliest class."""

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from seg_jax.datasets.dancers.draw import CLASSES, draw_dancers
-from seg_jax.datasets.nevi import picture_index
+from seg_jax.datasets.nevi import check_drawn, picture_index
 from seg_jax.datasets.skeletons import LSP_SKELETON
 from seg_jax.datasets.source import Example, Part, Skeleton
 from seg_jax.errors import InputError
@@ -60,10 +60,7 @@ class Dancers:
         Raises:
           InputError: if a count, the size, the seed or the range of people can't be used.
         """
-        least = {"train": 1, "val": 0, "test": 1, "size": 32, "seed": 0}
-        for field, low in least.items():
-            if getattr(self, field) < low:
-                raise InputError(f"data.{field} is {getattr(self, field)}; set it to {low} or more")
+        check_drawn(self)
         if len(self.people) != 2 or not 1 <= self.people[0] <= self.people[1] <= 8:
             raise InputError(
                 f"data.people is {self.people}; set it to a least and a largest number from 1 to 8"

@@ -2,19 +2,31 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import get_args
+from typing import Any, get_args
 
 from seg_jax.datasets.nevi.draw import DIAGNOSES, Nevus, draw_nevus
 from seg_jax.datasets.source import Example, Part
 from seg_jax.errors import InputError
 
-__all__ = ["DIAGNOSES", "Nevi", "Nevus", "draw_nevus", "picture_index"]
+__all__ = ["DIAGNOSES", "Nevi", "Nevus", "check_drawn", "draw_nevus", "picture_index"]
 
 
 def picture_index(part: Part, position: int) -> int:
     """Returns the index of a part's picture: parts share none, however many each has."""
     parts = get_args(Part)
     return len(parts) * position + parts.index(part)
+
+
+def check_drawn(source: Any) -> None:
+    """Refuses a drawn set whose counts, size or seed can't be used.
+
+    Raises:
+      InputError: naming the field and the mend.
+    """
+    least = {"train": 1, "val": 0, "test": 1, "size": 32, "seed": 0}
+    for field, low in least.items():
+        if getattr(source, field) < low:
+            raise InputError(f"data.{field} is {getattr(source, field)}; set it to {low} or more")
 
 
 @dataclass(frozen=True)
@@ -48,10 +60,7 @@ class Nevi:
         Raises:
           InputError: if a count, the size or the seed can't be used.
         """
-        least = {"train": 1, "val": 0, "test": 1, "size": 32, "seed": 0}
-        for field, low in least.items():
-            if getattr(self, field) < low:
-                raise InputError(f"data.{field} is {getattr(self, field)}; set it to {low} or more")
+        check_drawn(self)
         return self._draw(part)
 
     def _draw(self, part: Part) -> Iterator[Example]:
