@@ -295,15 +295,21 @@ class Panoptic:
         truth: Example | None = None,
     ) -> list[dict[str, Any]]:
         """The prediction is a 16-bit PNG of the segments' numbers; 0 is none, stuff comes last."""
+        small = shrunk(image)
+        found, true = self.shown(decoded, image.shape[:2], small.shape[:2], truth)
+        write_overlay(folder, name, segment_overlay(small, found, true))
+        return self.keep(decoded, folder, name, image)
+
+    def keep(
+        self, decoded: Decoded, folder: Path, name: str, image: np.ndarray
+    ) -> list[dict[str, Any]]:
+        """All of `save` but the picture."""
         height, width = image.shape[:2]
         segments = decoded.segments
         number = segments.number[:height, :width].astype(np.uint16)
         path = folder / "predictions" / f"{name}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(number).save(path)
-        small = shrunk(image)
-        found, true = self.shown(decoded, image.shape[:2], small.shape[:2], truth)
-        write_overlay(folder, name, segment_overlay(small, found, true))
         return [
             {
                 "segment": number_of,

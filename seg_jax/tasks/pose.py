@@ -224,6 +224,10 @@ class Pose:
         small = shrunk(image)
         found, true = self.shown(people, image.shape[:2], small.shape[:2], truth)
         write_overlay(folder, name, skeleton_overlay(small, found, data.skeleton.limbs, true))
+        return self.annotations(people, sure)
+
+    def annotations(self, people: np.ndarray, sure: np.ndarray) -> list[dict[str, Any]]:
+        """What `people_of` found in COCO's format."""
         return [
             {
                 "category_id": 1,

@@ -123,12 +123,10 @@ class Together:
         truth: Example | None = None,
     ) -> list[dict[str, Any]]:
         """Skeletons are drawn over the objects; people of either kind are annotations."""
-        args = folder, name, image, truth
-        objects = self.panoptic.save(data, decoded.panoptic, *args)
-        skeletons = self.pose.save(data, decoded.pose, *args)
+        objects = self.panoptic.keep(decoded.panoptic, folder, name, image)
+        people, sure = self.pose.people_of(data, decoded.pose)
         small, limbs = shrunk(image), data.skeleton.limbs
         sizes = image.shape[:2], small.shape[:2]
-        people, _ = self.pose.people_of(data, decoded.pose)
         pairs = zip(
             self.panoptic.shown(decoded.panoptic, *sizes, truth),
             self.pose.shown(people, *sizes, truth),
@@ -141,7 +139,9 @@ class Together:
         ]
         write_overlay(folder, name, side_by_side(pictures))
         of_people = len(self.panoptic.categories(data)) + 1
-        return objects + [found | {"category_id": of_people} for found in skeletons]
+        return objects + [
+            found | {"category_id": of_people} for found in self.pose.annotations(people, sure)
+        ]
 
     def categories(self, data: Source) -> list[dict[str, Any]]:
         """The segments', and one more of people with joints."""
