@@ -4,7 +4,7 @@
 
 Protocol: train2017 to train, 1 % of it to validate, val2017 to test, from scratch. The folder holds
 train2017/, val2017/ and annotations/ with panoptic_{train,val}2017.json and their PNGs. It is all
-held in memory on every host, 47 GB at 256×256.
+held in memory on every host: 118,287 images of 6 bytes a pixel, 47 GB at 256×256 by arithmetic.
 
 It hasn't been trained here, only on the few images with COCO's annotations that were at hand, to
 see that it runs; so there is no score to expect. Size it first:
