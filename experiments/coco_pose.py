@@ -4,7 +4,8 @@
 
 Protocol: train2017 to train, 1 % of it to validate, val2017 to test, from scratch. The folder holds
 train2017/, val2017/ and annotations/person_keypoints_{train,val}2017.json. All of it is held in
-memory on every host (4 bytes a pixel, 31 GB at 256×256 by arithmetic). Crowds and people without joints count in no loss.
+memory on every host (4 bytes a pixel, 31 GB at 256×256 by arithmetic). Crowds and people without
+joints count in no loss.
 
 It hasn't been trained here, only on the few images with COCO's annotations that were at hand, to
 see that it runs; so there is no score to expect.
