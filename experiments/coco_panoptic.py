@@ -3,8 +3,9 @@
     python experiments/coco_panoptic.py --data.root PATH/TO/coco --batch-size 256
 
 Protocol: train2017 to train, 1 % of it to validate, val2017 to test, from scratch. The folder holds
-train2017/, val2017/ and annotations/ with panoptic_{train,val}2017.json and their PNGs. It is all
-held in memory on every host: 118,287 images of 6 bytes a pixel, 47 GB at 256×256 by arithmetic.
+train2017/, val2017/ and annotations/ with panoptic_{train,val}2017.json and their PNGs. At the
+first start every host resizes all images into --cache, from where steps read them: 118,287 images
+of 6 bytes a pixel, 47 GB at 256×256 by arithmetic.
 
 It hasn't been trained here, only on the few images with COCO's annotations that were at hand, to
 see that it runs; so there is no score to expect. Size it first:
@@ -30,6 +31,7 @@ experiment = Experiment(
     ),
     data=CocoPanoptic(root=Path("data/coco"), val=0.01),
     task=Panoptic(objects=128),
+    cache=Path("data/coco_panoptic_256"),
     size=(256, 256),
     epochs=60,
     batch_size=256,

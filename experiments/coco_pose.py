@@ -3,9 +3,9 @@
     python experiments/coco_pose.py --data.root PATH/TO/coco --batch-size 256
 
 Protocol: train2017 to train, 1 % of it to validate, val2017 to test, from scratch. The folder holds
-train2017/, val2017/ and annotations/person_keypoints_{train,val}2017.json. All of it is held in
-memory on every host (4 bytes a pixel, 31 GB at 256×256 by arithmetic). Crowds and people without
-joints count in no loss.
+train2017/, val2017/ and annotations/person_keypoints_{train,val}2017.json. At the first start every
+host resizes all images into --cache, from where steps read them (4 bytes a pixel, 31 GB at 256×256
+by arithmetic). Crowds and people without joints count in no loss.
 
 It hasn't been trained here, only on the few images with COCO's annotations that were at hand, to
 see that it runs; so there is no score to expect.
@@ -30,6 +30,7 @@ experiment = Experiment(
     ),
     data=CocoKeypoints(root=Path("data/coco"), val=0.01),
     task=Pose(people=30, sigma=4, width=3),
+    cache=Path("data/coco_pose_256"),
     size=(256, 256),
     epochs=60,
     batch_size=256,

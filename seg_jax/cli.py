@@ -25,9 +25,6 @@ from seg_jax.errors import InputError
 from seg_jax.files import write_whole
 from seg_jax.log import read_metrics
 
-IRRELEVANT = ("workdir", "parallel", "log_every", "data.raw", "data.data_dir")
-"""Fields that may change between a run and its resumption, with what is in them."""
-
 PREEMPTED = 75
 """Exit code of a run that saved and stopped at SIGTERM: to be started again (EX_TEMPFAIL)."""
 
@@ -204,15 +201,11 @@ def _require_shared(workdir: Path) -> None:
 
 def _refuse_another(workdir: Path, experiment: Experiment) -> None:
     """Refuses a workdir that is another experiment's."""
-    path = workdir / "config.json"
-    if not path.exists():
+    if not (workdir / "config.json").exists():
         return
-    found = config.differences(json.loads(path.read_text()), config.to_json(experiment))
-    changed = [
-        f"{name}: {old}, now {new}"
-        for name, (old, new) in found.items()
-        if not any(name == free or name.startswith(f"{free}.") for free in IRRELEVANT)
-    ]
+    # As objects first, so that a field that is new since then has its default.
+    kept = config.to_json(predict.read_experiment(workdir))
+    changed = config.changes(kept, config.to_json(experiment))
     if changed:
         raise InputError(
             f"{workdir} holds a run of another configuration ({'; '.join(changed)}); "

@@ -36,6 +36,8 @@ class Experiment:
     """What the network's maps mean: how they are learnt, scored and drawn."""
     workdir: Path | None = None
     """Where the run is kept: checkpoints, logs, scores, pictures; runs/NAME if not given."""
+    cache: Path | None = None
+    """Folder for the resized images, read from there as needed; in memory if not given."""
     size: tuple[int, int] = (256, 256)
     """Height and width to which images are resized for the network."""
     standardise: bool = False
@@ -161,6 +163,19 @@ def from_json(value: Any, kind: Any = Any) -> Any:
     if isinstance(value, str) and _takes_path(kind):
         return Path(value)
     return value
+
+
+IRRELEVANT = ("workdir", "cache", "parallel", "log_every", "data.raw", "data.data_dir")
+"""Fields that change no number, with what is in them."""
+
+
+def changes(old: Any, new: Any) -> list[str]:
+    """The fields that matter in which two `to_json` values differ: "seed: 0, now 1"."""
+    return [
+        f"{name}: {was}, now {now}"
+        for name, (was, now) in differences(old, new).items()
+        if not any(name == free or name.startswith(f"{free}.") for free in IRRELEVANT)
+    ]
 
 
 def differences(old: Any, new: Any, name: str = "") -> dict[str, tuple[Any, Any]]:

@@ -1,15 +1,19 @@
 """From labelled images to device batches.
 
-A part of a data set is decoded and resized once and held as uint8. Which examples a step sees is
-a function of (seed, step) alone, so a resumed run needs no iterator's history.
+A part of a data set is decoded and resized once and held as uint8, in memory or, where that is too
+small, on disk. Which examples a step sees is a function of (seed, step) alone, so a resumed run
+needs no iterator's history.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 
+import jax
 import numpy as np
 
-from seg_jax.config import Experiment
+from seg_jax import cache
+from seg_jax.config import Experiment, changes, to_json
 from seg_jax.datasets.source import VOID, Example, Part
 from seg_jax.errors import InputError
 from seg_jax.resize import resize_image
@@ -17,7 +21,7 @@ from seg_jax.resize import resize_image
 
 @dataclass(frozen=True)
 class Examples:
-    """One part of a data set in memory, at the training size."""
+    """One part of a data set at the training size."""
 
     ids: tuple[str, ...]
     arrays: dict[str, np.ndarray]
@@ -35,18 +39,59 @@ class Examples:
 def load(experiment: Experiment, part: Part) -> Examples | None:
     """Reads a part of an experiment's data and resizes it; None where it has no such part.
 
+    With `experiment.cache` this is done once: what was written there is read from disk from then
+    on, as steps need it.
+
     Raises:
-      InputError: if the part is broken, or "train" or "test" is empty.
+      InputError: if the part is broken, if "train" or "test" is empty, or if the cache holds
+        something else.
     """
-    ids, found = [], []
-    for example in experiment.data.read(part):
-        ids.append(example.id)
-        found.append(arrays_of(experiment, example))
-    if not ids:
+
+    def found() -> Iterator[tuple[str, cache.Arrays]]:
+        return ((e.id, arrays_of(experiment, e)) for e in experiment.data.read(part))
+
+    if experiment.cache is not None:
+        examples = _cached(experiment, part, found)
+    else:
+        each = list(found())
+        names = each[0][1] if each else ()
+        ids = tuple(name for name, _ in each)
+        examples = Examples(ids, {name: np.stack([of[name] for _, of in each]) for name in names})
+    if not len(examples):
         if part == "val":
             return None
         raise InputError(f"data: the {part} part holds no image; choose another split")
-    return Examples(tuple(ids), {name: np.stack([f[name] for f in found]) for name in found[0]})
+    return examples
+
+
+def _cached(
+    experiment: Experiment, part: Part, found: Callable[[], Iterator[tuple[str, cache.Arrays]]]
+) -> Examples:
+    """The examples in `experiment.cache`; those found are written there if none are yet."""
+    folder = experiment.cache / part
+    of = {"data": to_json(experiment.data), "size": to_json(experiment.size)}
+    if not folder.exists():
+        cache.write(folder, of, found())
+    if not folder.exists():
+        return Examples((), {})
+    kept, ids, arrays = cache.read(folder)
+    changed = changes(kept, of)
+    # What a task takes of an example depends on its fields in its own way: one example tells.
+    first = {ids[0]: {name: values[0] for name, values in arrays.items()}}
+    if not changed and not _equal(first, dict(islice(found(), 1))):
+        changed = [f"data and task don't give {ids[0]} so any more"]
+    if changed:
+        raise InputError(
+            f"{folder} holds other examples ({'; '.join(changed)}); delete it, or name another "
+            "--cache"
+        )
+    return Examples(ids, arrays)
+
+
+def _equal(tree, other) -> bool:
+    if jax.tree.structure(tree) != jax.tree.structure(other):
+        return False
+    return all(map(np.array_equal, jax.tree.leaves(tree), jax.tree.leaves(other)))
 
 
 def arrays_of(experiment: Experiment, example: Example) -> dict[str, np.ndarray]:

@@ -100,3 +100,41 @@ def test_boundary_weights_are_carried_along_with_void_as_background():
     assert weight.shape == (1, 16, 16)
     assert weight[0, 8, 8] > 2 * weight[0, 0, 0]
     assert "weight" in input.training_batch(data, 0, batch_size=2, seed=0)
+
+
+def test_a_cache_holds_the_same_examples_and_is_built_once(tmp_path):
+    tiny = dataclasses.replace(TINY, data=Nevi(train=3, val=0, test=1, size=32))
+    cached = dataclasses.replace(tiny, cache=tmp_path)
+    expected = input.load(tiny, "train")
+    for _ in range(2):
+        found = input.load(cached, "train")
+        assert found.ids == expected.ids
+        assert found.arrays.keys() == expected.arrays.keys()
+        for step in range(3):
+            of_disk, of_memory = (
+                input.training_batch(of, step, batch_size=2, seed=0) for of in (found, expected)
+            )
+            for name, values in of_memory.items():
+                np.testing.assert_array_equal(of_disk[name], values)
+    built = (tmp_path / "train" / "ids.json").stat().st_mtime_ns
+    input.load(dataclasses.replace(cached, epochs=7, log_every=3), "train")
+    assert (tmp_path / "train" / "ids.json").stat().st_mtime_ns == built
+    assert input.load(cached, "val") is None
+    *_, (real, last) = input.evaluation_batches(found, batch_size=2)
+    assert real == 1
+    assert (last["label"][1] == VOID).all()
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"size": (24, 24)}, r"size: \[16, 24\], now \[24, 24\]"),
+        ({"data": Nevi(train=3, val=0, test=1, size=32, seed=1)}, "data.seed: 0, now 1"),
+        ({"task": Semantic(Loss(boundary=1.0))}, "don't give .* so any more"),
+    ],
+)
+def test_a_cache_of_other_examples_is_refused(tmp_path, changes, named):
+    tiny = dataclasses.replace(TINY, data=Nevi(train=3, val=0, test=1, size=32), cache=tmp_path)
+    input.load(tiny, "train")
+    with pytest.raises(InputError, match=named + ".*delete it, or name another --cache"):
+        input.load(dataclasses.replace(tiny, **changes), "train")

@@ -1,0 +1,67 @@
+"""Examples on disk at the training size, read as steps need them: for data that memory can't hold.
+
+A part of a data set is a folder: ids.json, and one .npy file (N, ...) an array. It appears once it
+is whole, so a build that was stopped leaves nothing that would be taken for it.
+"""
+
+import contextlib
+import json
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+Arrays = dict[str, np.ndarray]
+
+
+def write(folder: Path, of: Any, examples: Iterable[tuple[str, Arrays]]) -> None:
+    """Writes examples, one at a time.
+
+    Args:
+      folder: what is to hold them; where another host was quicker, its folder stays.
+      of: what the examples are of, a JSON value; kept beside them.
+      examples: ids, and arrays whose names, shapes and dtypes are those of the first. Nothing is
+        written if there is none.
+    """
+    building = folder.with_name(f".{folder.name}-{jax.process_index()}")
+    shutil.rmtree(building, ignore_errors=True)
+    building.mkdir(parents=True)
+    ids, files, shapes = [], {}, {}
+    with contextlib.ExitStack() as stack:
+        for name, arrays in examples:
+            for key, array in arrays.items():
+                if key not in files:
+                    files[key] = stack.enter_context((building / f"{key}.npy").open("wb"))
+                    shapes[key] = array.shape, np.lib.format.dtype_to_descr(array.dtype)
+                    _write_header(files[key], 0, *shapes[key])
+                files[key].write(np.ascontiguousarray(array).data)
+            ids.append(name)
+        # NumPy's headers have room for the first axis to grow.
+        for key, file in files.items():
+            file.seek(0)
+            _write_header(file, len(ids), *shapes[key])
+    (building / "ids.json").write_text(json.dumps({"of": of, "ids": ids}))
+    if not ids:
+        shutil.rmtree(building)
+        return
+    try:
+        building.rename(folder)
+    except OSError:
+        if not folder.exists():
+            raise
+        shutil.rmtree(building)
+
+
+def read(folder: Path) -> tuple[Any, tuple[str, ...], Arrays]:
+    """What `write` kept: of what, the ids, and arrays (N, ...), read from disk as needed."""
+    kept = json.loads((folder / "ids.json").read_text())
+    arrays = {path.stem: np.load(path, mmap_mode="r") for path in sorted(folder.glob("*.npy"))}
+    return kept["of"], tuple(kept["ids"]), arrays
+
+
+def _write_header(file, count: int, shape: tuple[int, ...], descr: str) -> None:
+    header = {"descr": descr, "fortran_order": False, "shape": (count, *shape)}
+    np.lib.format.write_array_header_1_0(file, header)

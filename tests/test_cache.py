@@ -1,0 +1,55 @@
+import json
+
+import numpy as np
+import pytest
+
+from seg_jax import cache
+
+
+def examples(n: int):
+    rng = np.random.default_rng(0)
+    for k in range(n):
+        image = rng.integers(0, 256, (4, 6, 3), np.uint8)
+        yield f"e{k}", {"image": image, "area": np.float32([k, 0.5]), "mirrored": np.array(False)}
+
+
+@pytest.mark.parametrize("n", [1, 13])
+def test_gives_back_what_was_written(tmp_path, n):
+    cache.write(tmp_path / "train", {"size": [4, 6]}, examples(n))
+    of, ids, arrays = cache.read(tmp_path / "train")
+    assert of == {"size": [4, 6]}
+    assert ids == tuple(f"e{k}" for k in range(n))
+    for name in ("image", "area", "mirrored"):
+        expected = np.stack([found[name] for _, found in examples(n)])
+        assert arrays[name].dtype == expected.dtype
+        np.testing.assert_array_equal(arrays[name], expected)
+    assert isinstance(arrays["image"], np.memmap)
+
+
+def test_nothing_is_written_where_there_is_no_example(tmp_path):
+    cache.write(tmp_path / "val", {}, examples(0))
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_build_that_was_stopped_is_not_taken_for_a_cache(tmp_path):
+    def stopped():
+        yield from examples(3)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        cache.write(tmp_path / "train", {}, stopped())
+    assert not (tmp_path / "train").exists()
+    cache.write(tmp_path / "train", {}, examples(5))
+    assert len(cache.read(tmp_path / "train")[1]) == 5
+    assert [path.name for path in tmp_path.iterdir()] == ["train"]
+
+
+def test_another_hosts_cache_stays(tmp_path):
+    def meanwhile():
+        yield from examples(2)
+        (tmp_path / "train").mkdir()
+        (tmp_path / "train" / "ids.json").write_text(json.dumps({"of": 1, "ids": ["theirs"]}))
+
+    cache.write(tmp_path / "train", {}, meanwhile())
+    assert cache.read(tmp_path / "train") == (1, ("theirs",), {})
+    assert [path.name for path in tmp_path.iterdir()] == ["train"]
