@@ -111,9 +111,9 @@ class Log:
             self._append(steps[-1][0], {"pending": steps})
 
     def write_scores(self, step: int, scores: dict[str, float]) -> bool:
-        """Writes a line of validation scores; whether the best so far."""
+        """Writes a line of validation scores; whether none before was better."""
         line = self._append(step, {f"val_{name}": value for name, value in scores.items()})
-        better = line[self._score] > self._best
+        better = line[self._score] >= self._best
         self._best = line[self._score] if better else self._best
         return better
 

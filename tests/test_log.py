@@ -39,6 +39,7 @@ def test_resuming_drops_later_and_torn_lines_and_remembers_the_best(tmp_path):
     log = open_log(tmp_path)
     assert log.write_scores(2, {"dice": 0.5})
     assert not log.write_scores(4, {"dice": 0.4})
+    assert log.write_scores(5, {"dice": 0.5})  # of equals the later, which has trained longer
     assert log.write_scores(6, {"dice": 0.9})
     log.close()
     path = tmp_path / "metrics.jsonl"
