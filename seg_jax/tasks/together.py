@@ -9,6 +9,7 @@ import numpy as np
 from jax import Array
 
 from seg_jax.datasets.source import Example, Source
+from seg_jax.errors import InputError
 from seg_jax.overlay import segment_overlay, shrunk, side_by_side, skeleton_overlay, write_overlay
 from seg_jax.tasks.panoptic import Panoptic
 from seg_jax.tasks.pose import Pose
@@ -50,7 +51,13 @@ class Together:
         self, data: Source, example: Example, size: tuple[int, int]
     ) -> dict[str, np.ndarray]:
         """Those of both."""
-        return self.panoptic.arrays(data, example, size) | self.pose.arrays(data, example, size)
+        found = {}
+        for name in ("panoptic", "pose"):
+            try:
+                found |= getattr(self, name).arrays(data, example, size)
+            except InputError as error:
+                raise InputError(str(error).replace("task.", f"task.{name}.")) from error
+        return found
 
     def objective(self, data: Source, maps: Array, batch: dict, *, axis_name=None) -> Array:
         """The sum of both, the second weighed."""

@@ -77,3 +77,16 @@ def test_an_experiment_goes_all_the_way(tmp_path):
         assert picture.width > 2 * 32
     coco = json.loads((tmp_path / "run" / "predictions" / "coco.json").read_text())
     assert [c["name"] for c in coco["categories"]] == ["wall", "floor", "person", "skeleton"]
+
+
+@pytest.mark.parametrize(
+    ("task", "mend"),
+    [
+        (Together(panoptic=Panoptic(objects=1)), r"set --task\.panoptic\.objects \d"),
+        (Together(pose=Pose(people=1)), r"set --task\.pose\.people \d"),
+    ],
+)
+def test_what_is_too_many_names_the_flag_of_its_task(task, mend):
+    crowd = max(Dancers(train=4, size=32, people=(4, 5)).read("train"), key=lambda e: len(e.joints))
+    with pytest.raises(InputError, match=mend):
+        task.arrays(DATA, crowd, (32, 32))
