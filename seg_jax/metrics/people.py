@@ -10,7 +10,8 @@ The skeletons of an image are pairs of arrays, one pair an image:
 
 import contextlib
 import io
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from pycocotools.coco import COCO
@@ -65,6 +66,22 @@ def oks_ap(predictions: Sequence[People], truths: Sequence[People], sigmas) -> d
       ar: the mean recall over the same thresholds.
       Each is 0 if nobody is predicted, and NaN if no true person is left.
     """
+    return oks_ap_of_rows(predictions, truths, sigmas)(range(len(truths)))
+
+
+def oks_ap_of_rows(
+    predictions: Sequence[People], truths: Sequence[People], sigmas
+) -> Callable[[Sequence[int]], dict[str, float]]:
+    """`oks_ap` of any N of these N images, again and again: people are matched only once.
+
+    Args:
+      predictions: of each image.
+      truths: of the same images.
+      sigmas: (J,), as in `Skeleton`.
+
+    Returns:
+      A function of N numbers of images, some of them perhaps several times.
+    """
     true, found = [], []
     for image, ((people, score), (labels, area)) in enumerate(
         zip(predictions, truths, strict=True), start=1
@@ -75,10 +92,7 @@ def oks_ap(predictions: Sequence[People], truths: Sequence[People], sigmas) -> d
                 true.append(_annotation(image, joints, num_keypoints=labelled, area=float(number)))
         for joints, number in zip(people, score, strict=True):
             found.append(_annotation(image, joints, score=float(number), area=1.0))
-    if not true:
-        return dict.fromkeys(("ap", "ap50", "ap75", "ar"), float("nan"))
-
-    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
+    with _quiet():
         evaluation = COCOeval(
             _coco(len(truths), true), _coco(len(truths), found), iouType="keypoints"
         )
@@ -86,15 +100,25 @@ def oks_ap(predictions: Sequence[People], truths: Sequence[People], sigmas) -> d
         parameters.kpt_oks_sigmas = np.asarray(sigmas, np.float64)
         parameters.areaRng, parameters.areaRngLbl = parameters.areaRng[:1], ["all"]
         evaluation.evaluate()
-        evaluation.accumulate()
-    precision = evaluation.eval["precision"]  # (threshold, recall, category, area, people)
-    at = dict(zip(parameters.iouThrs.round(2).tolist(), precision, strict=True))
-    return {
-        "ap": float(precision.mean()),
-        "ap50": float(at[0.5].mean()),
-        "ap75": float(at[0.75].mean()),
-        "ar": float(evaluation.eval["recall"].mean()),
-    }
+    images = evaluation.evalImgs
+
+    def scores(rows: Sequence[int]) -> dict[str, float]:
+        evaluation.evalImgs = [images[row] for row in rows]
+        with _quiet():
+            evaluation.accumulate()
+        precision = evaluation.eval["precision"]  # (threshold, recall, category, area, people)
+        at = dict(zip(parameters.iouThrs.round(2).tolist(), precision, strict=True))
+        means = precision, at[0.5], at[0.75], evaluation.eval["recall"]
+        # COCOeval's -1 stands for nobody to find.
+        values = (float(x.mean()) if x.min() >= 0 else math.nan for x in means)
+        return dict(zip(("ap", "ap50", "ap75", "ar"), values, strict=True))
+
+    return scores
+
+
+def _quiet():
+    """Silences pycocotools, which prints its progress."""
+    return contextlib.redirect_stdout(io.StringIO())
 
 
 def pck(

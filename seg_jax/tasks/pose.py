@@ -16,7 +16,7 @@ from seg_jax import metrics
 from seg_jax.datasets.source import Example, Skeleton, Source
 from seg_jax.errors import InputError
 from seg_jax.losses.common import share
-from seg_jax.metrics.people import People, oks_ap, pck
+from seg_jax.metrics.people import People, oks_ap, oks_ap_of_rows, pck
 from seg_jax.overlay import shrunk, skeleton_overlay, write_overlay
 from seg_jax.resize import resize_image, resize_label, resize_points
 from seg_jax.skeletons import Peaks, assemble, heat_maps, limb_scores, part_affinity, peaks
@@ -196,11 +196,9 @@ class Pose:
         found, true = self._people(data, measured)
         scores, by_joint = self._scores(data, found, true)
 
-        def ap(rows) -> float:
-            few = [found[row] for row in rows], [true[row] for row in rows]
-            return oks_ap(*few, data.skeleton.sigmas)["ap"]
-
-        scores["ap_ci95"] = list(metrics.bootstrap(ap, len(found), resamples=200))
+        of_rows = oks_ap_of_rows(found, true, data.skeleton.sigmas)
+        ap = metrics.bootstrap(lambda rows: of_rows(rows)["ap"], len(found), resamples=200)
+        scores["ap_ci95"] = list(ap)
         names = zip(data.skeleton.joints, by_joint.tolist(), strict=True)
         scores["per_class"] = {name: {"pck": value} for name, value in names}
         return scores

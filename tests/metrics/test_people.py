@@ -8,7 +8,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from seg_jax.datasets.skeletons import LSP_SKELETON
-from seg_jax.metrics.people import oks, oks_ap, pck
+from seg_jax.metrics.people import oks, oks_ap, oks_ap_of_rows, pck
 
 SIGMAS = np.array(LSP_SKELETON.sigmas)
 JOINTS = len(SIGMAS)
@@ -180,6 +180,18 @@ class TestOksAp:
     def test_is_zero_if_nobody_is_predicted(self):
         scores = oks_ap([one_image([], [])], [one_image([standing()])], SIGMAS)
         assert scores == {"ap": 0, "ap50": 0, "ap75": 0, "ar": 0}
+
+    def test_of_rows_is_that_of_the_images_taken_so(self):
+        rng = np.random.default_rng(3)
+        truths = [anyone(rng, number) for number in (2, 0, 1, 3)]
+        for joints, _ in truths:
+            joints[:, 0, 2] = 2
+        predictions = [guess(rng, joints, 4.0) for joints, _ in truths]
+        of_rows = oks_ap_of_rows(predictions, truths, SIGMAS)
+        for rows in ([0, 1, 2, 3], [3, 3, 0, 2], [2, 1, 1, 2]):
+            taken = [predictions[row] for row in rows], [truths[row] for row in rows]
+            assert of_rows(rows) == pytest.approx(oks_ap(*taken, SIGMAS))
+        assert np.isnan(list(of_rows([1, 1, 1, 1]).values())).all()
 
     def test_is_nan_if_nobody_is_there(self):
         for truth in (one_image([]), one_image([standing() * [1, 1, 0]])):
