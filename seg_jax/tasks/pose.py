@@ -161,8 +161,8 @@ class Pose:
         return jnp.concatenate([heat, fields.reshape(*fields.shape[:-2], -1)], -1)
 
     def resized(self, data: Source, predictions: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-        """Bilinear; where the aspect ratio changes, fields turn with their limbs."""
-        found = resize_image(predictions, size)
+        """Bicubic; where the aspect ratio changes, fields turn with their limbs."""
+        found = resize_image(predictions, size, cubic=True)
         heat, fields = _parts(data.skeleton, found)
         old = fields.reshape(*size, -1, 2)
         down, across = np.divide(size, predictions.shape[:2])

@@ -455,3 +455,16 @@ def test_fields_turn_with_their_limbs_where_the_aspect_ratio_changes():
     found = Pose().resized(DANCERS, maps, wide)
     assert expected[y, x, limb].any()
     np.testing.assert_allclose(found[y, x, limb], expected[y, x, limb], atol=1e-3)
+
+
+@pytest.mark.parametrize("times", [3, 4])
+def test_joints_keep_their_place_between_pixels_at_a_larger_size(times):
+    size, larger = (48, 48), (48 * times, 48 * times)
+    task = Pose(sigma=2.5, people=1)
+    rng = np.random.default_rng(0)
+    joints = np.full((1, 1, len(DANCERS.skeleton.joints), 3), 2, np.float32)
+    joints[..., :2] = rng.uniform(8, 40, (*joints.shape[:-1], 2))
+    maps = np.asarray(perfect(task, DANCERS, joints, size))[0]
+    found = task.decode(DANCERS, task.resized(DANCERS, maps, larger)[None]).joints
+    places = resize_points(np.stack([found.x, found.y], -1)[0, :, 0], larger, size)
+    np.testing.assert_allclose(places, joints[0, 0, :, :2], atol=0.06)
