@@ -105,7 +105,7 @@ def evaluate(workdir: Path, part: Part = "test") -> dict:
                 | details[-1]
             )
             objects = task.save(data, own, workdir, example.id, example.image, example)
-            coco.add(example.id, example.image, objects)
+            coco.add(example.id, example.id, example.image, objects)
     if not rows:
         raise InputError(f"data: the {part} part holds no image; name another part")
     coco.write(workdir)

@@ -126,26 +126,43 @@ class CocoFile:
     """Collects the objects of images and writes them as one file in COCO's format."""
 
     def __init__(self, experiment: Experiment):
-        self._found: dict[str, list] = {
-            "images": [],
-            "annotations": [],
-            "categories": experiment.task.categories(experiment.data),
-        }
+        self._categories = experiment.task.categories(experiment.data)
+        self._found: list[tuple[str, dict[str, Any], list[dict[str, Any]]]] = []
 
-    def add(self, name: str, image: np.ndarray, annotations: list[dict[str, Any]]) -> None:
-        """Takes the objects that a task's `save` gave of an image (height, width, C)."""
-        images, objects = self._found["images"], self._found["annotations"]
+    def add(
+        self, name: str, file_name: str, image: np.ndarray, annotations: list[dict[str, Any]]
+    ) -> None:
+        """Takes what a task's `save` gave of an image.
+
+        Args:
+          name: that it was saved by.
+          file_name: the image's.
+          image: (height, width, C) uint8.
+          annotations: of its objects.
+        """
         height, width = image.shape[:2]
-        images.append({"id": len(images) + 1, "file_name": name, "height": height, "width": width})
-        for annotation in annotations:
-            numbers = {"id": len(objects) + 1, "image_id": len(images), "iscrowd": 0}
-            objects.append(numbers | annotation)
+        entry = {"file_name": file_name, "height": height, "width": width}
+        self._found.append((name, entry, annotations))
 
     def write(self, folder: Path) -> None:
         """Writes predictions/coco.json, if the task has objects."""
-        if self._found["categories"]:
+        images, objects = [], []
+        ids = _image_ids([name for name, *_ in self._found])
+        for id, (_, entry, annotations) in zip(ids, self._found, strict=True):
+            images.append({"id": id} | entry)
+            for each in annotations:
+                numbers = {"id": len(objects) + 1, "image_id": id, "iscrowd": 0}
+                objects.append(numbers | each)
+        if self._categories:
+            content = {"images": images, "annotations": objects, "categories": self._categories}
             (folder / "predictions").mkdir(parents=True, exist_ok=True)
-            write_whole(folder / "predictions" / "coco.json", json.dumps(self._found) + "\n")
+            write_whole(folder / "predictions" / "coco.json", json.dumps(content) + "\n")
+
+
+def _image_ids(names: list[str]) -> list[int]:
+    """The numbers that the images are called by, such as COCO's 000000000139, else 1, 2, …"""
+    numbers = [int(name) for name in names if name.isdecimal()]
+    return numbers if len(set(numbers)) == len(names) else list(range(1, len(names) + 1))
 
 
 TOGETHER = 8
@@ -201,10 +218,10 @@ def predict_files(
             small = np.stack([resize_image(image, experiment.size) for _, image in some])
             for (name, image), predictions in zip(some, predict(small), strict=True):
                 decoded = decode(predictions, image.shape[:2])
-                objects = task.save(data, decoded, out, Path(name).stem, image)
-                coco.add(name, image, objects)
+                stem = Path(name).stem
+                coco.add(stem, name, image, task.save(data, decoded, out, stem, image))
                 count += 1
-                yield out / "overlays" / f"{Path(name).stem}.jpg"
+                yield out / "overlays" / f"{stem}.jpg"
 
     for path, found in files.items():
         if _is_video(path):

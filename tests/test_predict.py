@@ -1,4 +1,5 @@
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -6,10 +7,12 @@ from PIL import Image
 
 from seg_jax import predict
 from seg_jax.augment import Augment
+from seg_jax.datasets import Dancers
 from seg_jax.datasets.images import read_image, read_mask
 from seg_jax.errors import InputError
-from seg_jax.predict import in_batches, load, predict_files, predictor
+from seg_jax.predict import CocoFile, in_batches, load, predict_files, predictor
 from seg_jax.resize import resize_image
+from seg_jax.tasks import Panoptic
 from seg_jax.tasks.semantic import labels_of
 from seg_jax.video import read_frames, write_video
 
@@ -159,3 +162,26 @@ def test_what_cannot_become_a_video_is_named_before_anything_is_predicted(tmp_pa
     ):
         with pytest.raises(InputError, match=words):
             predict_files(tmp_path / "no run", paths, tmp_path, **settings)
+
+
+@pytest.mark.parametrize(
+    ("names", "ids"),
+    [
+        (("000000000785", "000000000139"), [785, 139]),
+        (("7", "07"), [1, 2]),
+        (("7", "b"), [1, 2]),
+        (("1.5", "8"), [1, 2]),
+    ],
+)
+def test_images_that_are_called_by_numbers_have_them_as_ids(tiny, tmp_path, names, ids):
+    file = CocoFile(dataclasses.replace(tiny, data=Dancers(), task=Panoptic()))
+    for name in names:
+        file.add(name, f"{name}.jpg", np.zeros((6, 9, 3), np.uint8), [{"category_id": 3}])
+    file.write(tmp_path)
+    found = json.loads((tmp_path / "predictions" / "coco.json").read_text())
+    assert found["images"] == [
+        {"id": id, "file_name": f"{name}.jpg", "height": 6, "width": 9}
+        for id, name in zip(ids, names, strict=True)
+    ]
+    assert [a["image_id"] for a in found["annotations"]] == ids
+    assert [a["id"] for a in found["annotations"]] == [1, 2]

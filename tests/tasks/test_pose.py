@@ -311,7 +311,7 @@ class TestSave:
         file, counts = CocoFile(self.experiment), []
         for example in clear[:3]:
             _, objects = self.save(example, tmp_path)
-            file.add(f"{example.id}.png", example.image, objects)
+            file.add(example.id, f"{example.id}.png", example.image, objects)
             counts.append(len(objects))
         file.write(tmp_path)
         coco = COCO(str(tmp_path / "predictions" / "coco.json"))
