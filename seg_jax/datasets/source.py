@@ -1,6 +1,6 @@
 """What every data set looks like to the rest of seg_jax: a source of labelled images."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
@@ -78,6 +78,15 @@ class Source(Protocol):
     @property
     def skeleton(self) -> Skeleton:
         """The joints of its people."""
+
+    # A source whose categories have numbers of their own has this as well.
+
+    @property
+    def category_ids(self) -> Mapping[str, int]:
+        """Ids in COCO's files: of each name in `segments`, and of "person" if people have joints.
+
+        Without it they count from 1.
+        """
 
     def read(self, part: Part) -> Iterator[Example]:
         """Yields the examples of a part in a fixed order, decoded one at a time.

@@ -298,12 +298,13 @@ class Panoptic:
         small = shrunk(image)
         found, true = self.shown(decoded, image.shape[:2], small.shape[:2], truth)
         write_overlay(folder, name, segment_overlay(small, found, true))
-        return self.keep(decoded, folder, name, image)
+        return self.keep(data, decoded, folder, name, image)
 
     def keep(
-        self, decoded: Decoded, folder: Path, name: str, image: np.ndarray
+        self, data: Source, decoded: Decoded, folder: Path, name: str, image: np.ndarray
     ) -> list[dict[str, Any]]:
         """All of `save` but the picture."""
+        categories = self.categories(data)
         height, width = image.shape[:2]
         segments = decoded.segments
         number = segments.number[:height, :width].astype(np.uint16)
@@ -313,7 +314,7 @@ class Panoptic:
         return [
             {
                 "segment": number_of,
-                "category_id": int(segments.category[number_of]),
+                "category_id": categories[segments.category[number_of] - 1]["id"],
                 "segmentation": rle,
                 "area": int(mask.area(rle)),
                 "bbox": mask.toBbox(rle).tolist(),
@@ -331,10 +332,11 @@ class Panoptic:
         return found, None if truth is None else resize_label(truth.instance, size)
 
     def categories(self, data: Source) -> list[dict[str, Any]]:
-        """Things and stuff, from 1."""
+        """Things and stuff, by the data's own ids or from 1."""
         names, _, things = _categories(data)
+        ids = getattr(data, "category_ids", {})
         return [
-            {"id": k, "name": name, "isthing": int(k in things)}
+            {"id": ids.get(name, k), "name": name, "isthing": int(k in things)}
             for k, name in enumerate(names, start=1)
         ]
 

@@ -222,13 +222,16 @@ class Pose:
         small = shrunk(image)
         found, true = self.shown(people, image.shape[:2], small.shape[:2], truth)
         write_overlay(folder, name, skeleton_overlay(small, found, data.skeleton.limbs, true))
-        return self.annotations(people, sure)
+        return self.annotations(data, people, sure)
 
-    def annotations(self, people: np.ndarray, sure: np.ndarray) -> list[dict[str, Any]]:
+    def annotations(
+        self, data: Source, people: np.ndarray, sure: np.ndarray
+    ) -> list[dict[str, Any]]:
         """What `people_of` found in COCO's format."""
+        (person,) = self.categories(data)
         return [
             {
-                "category_id": 1,
+                "category_id": person["id"],
                 "keypoints": [round(float(value), 2) for value in joints.ravel()],
                 "num_keypoints": int((joints[:, 2] > 0).sum()),
                 "score": round(float(score), 4),
@@ -251,10 +254,11 @@ class Pose:
         return found, None if truth is None else true
 
     def categories(self, data: Source) -> list[dict[str, Any]]:
-        """One: a person, with its joints and limbs from 1."""
+        """One: a person, by the data's own id or 1, with its joints and limbs from 1."""
+        person = getattr(data, "category_ids", {}).get("person", 1)
         limbs = [[a + 1, b + 1] for a, b in data.skeleton.limbs]
         joints = list(data.skeleton.joints)
-        return [{"id": 1, "name": "person", "keypoints": joints, "skeleton": limbs}]
+        return [{"id": person, "name": "person", "keypoints": joints, "skeleton": limbs}]
 
     def _people(self, data: Source, measured: Measured) -> tuple[list[People], list[People]]:
         """Found and true people of each image."""

@@ -130,7 +130,7 @@ class Together:
         truth: Example | None = None,
     ) -> list[dict[str, Any]]:
         """Skeletons are drawn over the objects; people of either kind are annotations."""
-        objects = self.panoptic.keep(decoded.panoptic, folder, name, image)
+        objects = self.panoptic.keep(data, decoded.panoptic, folder, name, image)
         people, sure = self.pose.people_of(data, decoded.pose)
         small, limbs = shrunk(image), data.skeleton.limbs
         sizes = image.shape[:2], small.shape[:2]
@@ -145,19 +145,18 @@ class Together:
             if number is not None
         ]
         write_overlay(folder, name, side_by_side(pictures))
-        of_people = len(self.panoptic.categories(data)) + 1
+        *_, skeleton = self.categories(data)
         return objects + [
-            found | {"category_id": of_people} for found in self.pose.annotations(people, sure)
+            found | {"category_id": skeleton["id"]}
+            for found in self.pose.annotations(data, people, sure)
         ]
 
     def categories(self, data: Source) -> list[dict[str, Any]]:
         """The segments', and one more of people with joints."""
         segments = self.panoptic.categories(data)
-        people = [
-            found | {"id": len(segments) + 1, "name": "skeleton"}
-            for found in self.pose.categories(data)
-        ]
-        return segments + people
+        (person,) = self.pose.categories(data)
+        free = max(category["id"] for category in segments) + 1
+        return [*segments, person | {"id": free, "name": "skeleton"}]
 
     def _parts(self, data: Source, maps):
         """The maps of both, from (..., K)."""

@@ -11,6 +11,7 @@ from seg_jax import config
 from seg_jax.datasets.coco import COCO_SKELETON, CocoInstances, CocoKeypoints, CocoPanoptic
 from seg_jax.datasets.coco.annotations import mask_of
 from seg_jax.errors import InputError
+from seg_jax.tasks import Pose
 
 SHAPE = HEIGHT, WIDTH = 20, 30
 CATEGORIES = [{"id": 7, "name": "dog", "isthing": 1}, {"id": 3, "name": "sky", "isthing": 0}]
@@ -177,6 +178,7 @@ class TestInstances:
         source = write(tmp_path, "instances", [])
         assert source.classes == source.segments == ("background", "sky", "dog")
         assert source.things == ("sky", "dog")
+        assert source.category_ids == {"sky": 3, "dog": 7}
 
     def test_run_lengths_and_polygons(self, tmp_path):
         masks = [box(0, 0, 4, 6), box(10, 0, 18, 8), box(5, 20, 15, 30)]
@@ -285,6 +287,7 @@ class TestPanoptic:
         source = self.write(tmp_path)
         assert source.classes == source.segments == ("sky", "dog")
         assert source.things == ("dog",)
+        assert source.category_ids == {"sky": 3, "dog": 7}
 
     def test_labels_and_instances(self, tmp_path):
         a, b = self.write(tmp_path).read("test")
@@ -369,6 +372,16 @@ class TestKeypoints:
         assert b.instance is None
         assert b.label.dtype == np.uint8
         assert not b.label.any()
+
+    def test_people_are_written_by_the_jsons_number(self, tmp_path):
+        categories = [{"id": 2, "name": "dog"}, {"id": 5, "name": "person"}]
+        source = write(tmp_path, "person_keypoints", [], categories)
+        people = np.ones((1, 17, 3), np.float32), np.ones(1, np.float32)
+        for data, number in ((source, 5), (CocoKeypoints(tmp_path / "nowhere"), 1)):
+            (category,) = Pose().categories(data)
+            (person,) = Pose().annotations(data, *people)
+            assert (category["id"], category["name"]) == (number, "person")
+            assert person["category_id"] == number
 
     def test_crowds_and_people_without_joints_are_void(self, tmp_path):
         without, crowd, known = box(0, 0, 5, 5), box(8, 0, 20, 20), box(4, 4, 12, 12)

@@ -1,5 +1,6 @@
 import dataclasses
 import json
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -55,6 +56,16 @@ def test_each_part_is_mirrored_and_resized_as_its_task_does(axes):
 def test_data_without_joints_is_refused():
     with pytest.raises(InputError, match="Nuclei has no joints"):
         TASK.check(Nuclei())
+
+
+def test_skeletons_have_a_category_that_is_free():
+    class Numbered(Dancers):
+        category_ids: ClassVar = {"wall": 118, "floor": 92, "person": 1}
+
+    for data, ids in ((DATA, [1, 2, 3, 4]), (Numbered(), [118, 92, 1, 119])):
+        categories = TASK.categories(data)
+        assert [c["name"] for c in categories] == ["wall", "floor", "person", "skeleton"]
+        assert [c["id"] for c in categories] == ids
 
 
 def test_an_experiment_goes_all_the_way(tmp_path):

@@ -66,6 +66,11 @@ class _Coco:
         """RGB."""
         return 3
 
+    @property
+    def category_ids(self) -> dict[str, int]:
+        """Those of the training JSON."""
+        return {category["name"]: category["id"] for category in self._train().categories}
+
     def read(self, part: Part) -> Iterator[Example]:
         """Reads the examples of a part by file name.
 
@@ -291,6 +296,11 @@ class CocoKeypoints(_Coco):
     def skeleton(self) -> Skeleton:
         """COCO's 17 joints."""
         return COCO_SKELETON
+
+    @property
+    def category_ids(self) -> dict[str, int]:
+        """Those of the training JSON; none without it, as prediction needs nothing else of it."""
+        return super().category_ids if self._json("train").is_file() else {}
 
     def _labels(
         self, part: Part, found: tuple[Entry, ...], shape: tuple[int, int]
