@@ -21,7 +21,7 @@ from seg_jax.datasets.source import VOID, Example, Part
 from seg_jax.errors import InputError
 from seg_jax.files import write_whole
 from seg_jax.input import Examples, evaluation_batches
-from seg_jax.predict import CocoFile, decoder, fill_up, in_batches, load, predictor
+from seg_jax.predict import CocoFiles, decoder, fill_up, in_batches, load, predictor
 from seg_jax.resize import resize_image
 from seg_jax.step import Batch, Step, Variables
 
@@ -65,8 +65,9 @@ def validate(
 def evaluate(workdir: Path, part: Part = "test") -> dict:
     """Scores a workdir's network and writes what it found.
 
-    Writes scores.json, per_image.csv, predictions/ID.png (at the images' own sizes),
-    overlays/ID.jpg and, where the task has objects, predictions/coco.json into the workdir.
+    Writes scores.json, per_image.csv, predictions/ID.png (at the images' own sizes) and
+    overlays/ID.jpg into the workdir; where the task has objects, predictions/coco.json; where it
+    has stuff as well, predictions/panoptic.json and predictions/panoptic/ID.png.
 
     Returns:
       What scores.json holds.
@@ -86,7 +87,7 @@ def evaluate(workdir: Path, part: Part = "test") -> dict:
         batch = {**truth, "label": label.astype(np.int32), "valid": label != VOID}
         return jax.tree.map(np.asarray, measure(*jax.tree.map(lambda x: x[None], (decoded, batch))))
 
-    coco = CocoFile(experiment)
+    coco = CocoFiles(experiment)
     rows, at_size, at_own, details = [], [], [], []
     for batch in _chunks(tqdm(data.read(part), desc=part, unit="image"), experiment.batch_size):
         images = [resize_image(example.image, size) for example in batch]

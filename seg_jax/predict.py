@@ -122,8 +122,8 @@ def fill_up(maps: np.ndarray, value: int) -> np.ndarray:
     return np.pad(maps, edges, constant_values=value)
 
 
-class CocoFile:
-    """Collects the objects of images and writes them as one file in COCO's format."""
+class CocoFiles:
+    """Collects what a task finds in images and writes it in COCO's formats."""
 
     def __init__(self, experiment: Experiment):
         self._categories = experiment.task.categories(experiment.data)
@@ -138,25 +138,47 @@ class CocoFile:
           name: that it was saved by.
           file_name: the image's.
           image: (height, width, C) uint8.
-          annotations: of its objects.
+          annotations: what is in it.
         """
         height, width = image.shape[:2]
         entry = {"file_name": file_name, "height": height, "width": width}
         self._found.append((name, entry, annotations))
 
     def write(self, folder: Path) -> None:
-        """Writes predictions/coco.json, if the task has objects."""
-        images, objects = [], []
+        """Writes predictions/coco.json, if the task has objects or skeletons.
+
+        If it has stuff as well, predictions/panoptic.json lists all segments, with the PNGs that
+        `save` wrote into predictions/panoptic.
+        """
+        segments = [c for c in self._categories if "isthing" in c]
+        countable = [c for c in self._categories if c.get("isthing", 1)]
+        counted = {category["id"] for category in countable}
+        images, objects, panoptic = [], [], []
         ids = _image_ids([name for name, *_ in self._found])
-        for id, (_, entry, annotations) in zip(ids, self._found, strict=True):
+        for id, (name, entry, annotations) in zip(ids, self._found, strict=True):
             images.append({"id": id} | entry)
+            infos = [_segment_info(each) for each in annotations if "segment" in each]
+            panoptic.append({"image_id": id, "file_name": f"{name}.png", "segments_info": infos})
             for each in annotations:
-                numbers = {"id": len(objects) + 1, "image_id": id, "iscrowd": 0}
-                objects.append(numbers | each)
-        if self._categories:
-            content = {"images": images, "annotations": objects, "categories": self._categories}
+                if each["category_id"] in counted:
+                    numbers = {"id": len(objects) + 1, "image_id": id, "iscrowd": 0}
+                    objects.append(numbers | each)
+
+        def write(file: str, annotations: list, categories: list) -> None:
+            content = {"images": images, "annotations": annotations, "categories": categories}
             (folder / "predictions").mkdir(parents=True, exist_ok=True)
-            write_whole(folder / "predictions" / "coco.json", json.dumps(content) + "\n")
+            write_whole(folder / "predictions" / file, json.dumps(content) + "\n")
+
+        if countable:
+            write("coco.json", objects, countable)
+        if len(countable) < len(self._categories):
+            write("panoptic.json", panoptic, segments)
+
+
+def _segment_info(annotation: dict[str, Any]) -> dict[str, Any]:
+    """What COCO's panoptic format says of a segment."""
+    fields = {name: annotation[name] for name in ("category_id", "area", "bbox")}
+    return {"id": annotation["segment"], "iscrowd": 0} | fields
 
 
 def _image_ids(names: list[str]) -> list[int]:
@@ -180,7 +202,8 @@ def predict_files(
     """Predicts image files, those of folders, and frames of videos, at their own sizes.
 
     What a task saves of an image is called like it; of a video clip.mp4, predictions/clip_00000.png
-    and so on, by the frame's number, and overlays/clip.mp4 alone.
+    and so on, by the frame's number, and overlays/clip.mp4 alone. What is in all of them is in
+    predictions/coco.json and predictions/panoptic.json, as `CocoFiles.write` says.
 
     Args:
       workdir: a run's.
@@ -207,7 +230,7 @@ def predict_files(
     experiment, variables, _ = load(workdir)
     task, data = experiment.task, experiment.data
     predict, decode = predictor(experiment, variables), decoder(experiment)
-    coco = CocoFile(experiment)
+    coco = CocoFiles(experiment)
     count = 0
 
     def overlays(images: Iterable[tuple[str, np.ndarray]]) -> Iterator[Path]:

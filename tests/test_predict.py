@@ -10,7 +10,7 @@ from seg_jax.augment import Augment
 from seg_jax.datasets import Dancers
 from seg_jax.datasets.images import read_image, read_mask
 from seg_jax.errors import InputError
-from seg_jax.predict import CocoFile, in_batches, load, predict_files, predictor
+from seg_jax.predict import CocoFiles, in_batches, load, predict_files, predictor
 from seg_jax.resize import resize_image
 from seg_jax.tasks import Panoptic
 from seg_jax.tasks.semantic import labels_of
@@ -174,7 +174,7 @@ def test_what_cannot_become_a_video_is_named_before_anything_is_predicted(tmp_pa
     ],
 )
 def test_images_that_are_called_by_numbers_have_them_as_ids(tiny, tmp_path, names, ids):
-    file = CocoFile(dataclasses.replace(tiny, data=Dancers(), task=Panoptic()))
+    file = CocoFiles(dataclasses.replace(tiny, data=Dancers(), task=Panoptic()))
     for name in names:
         file.add(name, f"{name}.jpg", np.zeros((6, 9, 3), np.uint8), [{"category_id": 3}])
     file.write(tmp_path)

@@ -294,7 +294,11 @@ class Panoptic:
         image: np.ndarray,
         truth: Example | None = None,
     ) -> list[dict[str, Any]]:
-        """The prediction is a 16-bit PNG of the segments' numbers; 0 is none, stuff comes last."""
+        """The prediction is a 16-bit PNG of the segments' numbers; 0 is none, stuff comes last.
+
+        If there is stuff, predictions/panoptic/NAME.png is the same as COCO's panoptic format has
+        it: R + 256 G + 65536 B is the number.
+        """
         small = shrunk(image)
         found, true = self.shown(decoded, image.shape[:2], small.shape[:2], truth)
         write_overlay(folder, name, segment_overlay(small, found, true))
@@ -308,9 +312,13 @@ class Panoptic:
         height, width = image.shape[:2]
         segments = decoded.segments
         number = segments.number[:height, :width].astype(np.uint16)
-        path = folder / "predictions" / f"{name}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(number).save(path)
+        pictures = {"predictions": number}
+        if not all(category["isthing"] for category in categories):
+            low_to_high = number[..., None].astype("<u4").view(np.uint8)
+            pictures["predictions/panoptic"] = low_to_high[..., :3]
+        for where, pixels in pictures.items():
+            (folder / where).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(folder / where / f"{name}.png")
         return [
             {
                 "segment": number_of,

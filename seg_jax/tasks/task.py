@@ -112,8 +112,12 @@ class Task(Protocol):
           truth: drawn as well, if given.
 
         Returns:
-          The image's objects as annotations in COCO's format, without `id` and `image_id`.
+          What is in the image as annotations in COCO's format, without `id` and `image_id`; a
+          segment's number in the PNG is `segment`.
         """
 
     def categories(self, data: Source) -> list[dict[str, Any]]:
-        """What the annotations' `category_id` names, in COCO's format; empty if there are none."""
+        """What the annotations' `category_id` names, in COCO's format; empty if there are none.
+
+        Those of segments say by `isthing`, 0 or 1, whether they are objects.
+        """

@@ -1,4 +1,3 @@
-import collections
 import functools
 
 import hypothesis
@@ -9,6 +8,7 @@ import pytest
 from pycocotools import mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
+from quality import quality_by_sets
 from scipy.optimize import linear_sum_assignment
 
 from seg_jax.metrics.segments import (
@@ -94,41 +94,6 @@ def strips(found, true, valid=None, kinds=(0, 1, 1)):
     found, true = (Segments(np.array([numbers]), kinds, score) for numbers in (found, true))
     valid = np.ones(true.number.shape, bool) if valid is None else np.array([valid], bool)
     return host(shared_pixels(found, true, valid))
-
-
-def quality_by_sets(images):
-    """PQ, SQ and RQ by category as panopticapi defines them, on maps of ids where 0 is void."""
-    of = {k: collections.Counter() for k in range(1, CATEGORIES + 1)}
-    for found, true, valid in images:
-        # What is none of the categories is known all the same, so it has an id but no segment.
-        true_ids = np.where(valid, np.where(true.number > 0, true.number, 1000), 0)
-        pairs = list(zip(true_ids.ravel().tolist(), found.number.ravel().tolist(), strict=True))
-        both = collections.Counter(pairs)
-        of_true = collections.Counter(t for t, _ in pairs)
-        of_found = collections.Counter(f for _, f in pairs)
-        true_ones = {t: int(true.category[t]) for t in of_true if t not in (0, 1000)}
-        found_ones = {f: int(found.category[f]) for f in of_found if f}
-        true_matched, found_matched = set(), set()
-        for (t, f), pixels in both.items():
-            if t not in true_ones or f not in found_ones or true_ones[t] != found_ones[f]:
-                continue
-            iou = pixels / (of_true[t] + of_found[f] - pixels - both[0, f])
-            if iou > 0.5:
-                of[true_ones[t]].update(tp=1, iou=iou)
-                true_matched.add(t)
-                found_matched.add(f)
-        for t in true_ones.keys() - true_matched:
-            of[true_ones[t]]["fn"] += 1
-        for f in found_ones.keys() - found_matched:
-            if both[0, f] / of_found[f] <= 0.5:
-                of[found_ones[f]]["fp"] += 1
-    expected = {"pq": [], "sq": [], "rq": []}
-    for n in of.values():
-        whole = n["tp"] + n["fp"] / 2 + n["fn"] / 2
-        expected["pq"].append(n["iou"] / whole if whole else np.nan)
-        expected["sq"].append(n["iou"] / n["tp"] if n["tp"] else 0.0 if whole else np.nan)
-        expected["rq"].append(n["tp"] / whole if whole else np.nan)
-    return of, expected
 
 
 def masks_of(segments, category):
@@ -235,7 +200,7 @@ class TestPanopticQuality:
         images = [scene(rng) for _ in range(3)]
         of_image = [matches(host(share(*image)), CATEGORIES) for image in images]
         total = functools.reduce(lambda a, b: type(a)(*map(np.add, a, b)), of_image)
-        counts, expected = quality_by_sets(images)
+        counts, expected = quality_by_sets(images, range(1, CATEGORIES + 1))
         for name in ("tp", "fp", "fn"):
             np.testing.assert_array_equal(getattr(total, name), [n[name] for n in counts.values()])
         found = panoptic_quality(total)

@@ -1,3 +1,4 @@
+import collections
 import dataclasses
 import functools
 import json
@@ -11,15 +12,19 @@ import numpy as np
 import optax
 import pytest
 from PIL import Image
+from quality import quality_by_sets
 from scipy import ndimage
 
 from seg_jax import cli, config
 from seg_jax.augment import Augment
-from seg_jax.datasets import VOID, Dancers, Folder, Nevi
+from seg_jax.datasets import VOID, CocoPanoptic, Dancers, Folder, Nevi
 from seg_jax.datasets.source import Example
 from seg_jax.errors import InputError
+from seg_jax.evaluate import evaluate
 from seg_jax.losses import Loss
+from seg_jax.metrics.segments import Segments
 from seg_jax.models import UNet
+from seg_jax.predict import CocoFiles
 from seg_jax.step import init_state, make_eval_step, make_train_step
 from seg_jax.tasks import Panoptic
 from seg_jax.tasks.panoptic import nearest_centre, peaks, targets
@@ -548,6 +553,140 @@ class TestSave:
         for each in objects:
             of_label = np.unique(truth.label[number == each["segment"]])
             assert [data.classes[k] for k in of_label] == [names[each["category_id"]]]
+
+    def test_things_alone_are_not_written_in_the_panoptic_format(self, tiny, tmp_path):
+        label, instance = draw(np.random.default_rng(0), CELLS)
+        batch = batch_of(self.task, CELLS, [(label, instance)])
+        found = decoded_of(self.task, CELLS, perfect_maps(self.task, CELLS, batch))
+        found = jax.tree.map(lambda x: np.asarray(x)[0], found)
+        image = example_of(label, instance).image
+        file = CocoFiles(dataclasses.replace(tiny, data=CELLS, task=self.task))
+        file.add("a", "a.png", image, self.task.save(CELLS, found, tmp_path, "a", image))
+        file.write(tmp_path)
+        written = [path.name for path in (tmp_path / "predictions").iterdir()]
+        assert sorted(written) == ["a.png", "coco.json"]
+
+
+IDS = {"car": 3, "road": 149, "sky": 187}
+NAMES = "000000000139", "000000000785", "000000001000"
+COCO = Drawn(*2 * (tuple(IDS),), ("car",))
+
+
+def write_truth(root, pictures):
+    """COCO's panoptic format; images have no suffix, as evaluation names them by their ids."""
+    annotations = []
+    (root / "val2017").mkdir()
+    (root / "annotations/panoptic_val2017").mkdir(parents=True)
+    for name, (label, instance) in zip(NAMES, pictures, strict=True):
+        ids = np.where(instance > 0, 70000 + instance.astype(int), 1 + label)
+        ids[label == VOID] = 0
+        infos = [
+            {
+                "id": int(one),
+                "category_id": IDS[COCO.classes[label[ids == one][0]]],
+                "area": int((ids == one).sum()),
+                "iscrowd": 0,
+            }
+            for one in np.unique(ids[ids > 0])
+        ]
+        png = f"{name}.png"
+        annotations.append({"image_id": int(name), "file_name": png, "segments_info": infos})
+        pixels = np.stack([ids >> shift & 255 for shift in (0, 8, 16)], -1).astype(np.uint8)
+        Image.fromarray(pixels).save(root / "annotations/panoptic_val2017" / png)
+        Image.fromarray(pixels).save(root / "val2017" / name, format="PNG")
+    height, width = SIZE
+    content = {
+        "images": [
+            {"id": int(name), "file_name": name, "height": height, "width": width} for name in NAMES
+        ],
+        "annotations": annotations,
+        "categories": [
+            {"id": id, "name": name, "isthing": int(name == "car")} for name, id in IDS.items()
+        ],
+    }
+    truth = "annotations/panoptic_val2017.json"
+    (root / truth).write_text(json.dumps(content))
+    return CocoPanoptic(root, train_json=truth, train_images="val2017")
+
+
+@pytest.fixture(scope="module")
+def evaluated(tiny, tmp_path_factory):
+    """What evaluation writes of noisy maps, beside a truth in COCO's format."""
+    task = Panoptic(objects=255)  # stuff comes after, and needs a second byte
+    rng, root = np.random.default_rng(0), tmp_path_factory.mktemp("coco")
+    pictures = [draw(rng, COCO, void=k > 0) for k in range(3)]
+    source = write_truth(root, pictures)
+    size = 32, 40
+    batch = batch_of(task, COCO, pictures, size)
+    maps = perfect_maps(task, COCO, batch, rng)
+    maps[1:] += rng.normal(0, 1, (2, 1, 1, 6)) + rng.normal(0, 0.5, maps[1:].shape)
+    predictions = np.asarray(task.predictions(COCO, maps))
+    experiment = dataclasses.replace(
+        tiny, data=source, task=task, size=size, batch_size=3, workdir=root / "run"
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("seg_jax.evaluate.load", lambda _: (experiment, {"params": {}}, 0))
+        patch.setattr("seg_jax.evaluate.predictor", lambda *_: lambda images: predictions)
+        return experiment, evaluate(experiment.workdir)
+
+
+class TestCocosPanopticFormat:
+    @staticmethod
+    def segments(path):
+        """Ids and categories of each image's segments, as panopticapi reads them."""
+        for each in json.loads(path.read_text())["annotations"]:
+            with Image.open(path.with_suffix("") / each["file_name"]) as picture:
+                number = np.asarray(picture, int) @ [1, 256, 65536]
+            category = {info["id"]: info["category_id"] for info in each["segments_info"]}
+            assert set(category) == set(np.unique(number[number > 0]).tolist())
+            yield Segments(number, category, None)
+
+    def test_is_read_as_what_was_found(self, evaluated):
+        experiment, _ = evaluated
+        predictions = experiment.workdir / "predictions"
+        source = dataclasses.replace(experiment.data, test_json=str(predictions / "panoptic.json"))
+        for name, example in zip(NAMES, source.read("test"), strict=True):
+            with Image.open(predictions / f"{name}.png") as picture:
+                number = np.asarray(picture).astype(int)
+            of_stuff = number - experiment.task.objects - 1
+            label = np.where(number == 0, VOID, np.where(of_stuff < 0, 0, of_stuff))
+            np.testing.assert_array_equal(example.label, label)
+            objects = np.where(of_stuff < 0, number, 0)
+            assert_same_partition(example.instance, objects)
+            assert objects.any()
+
+    def test_panopticapi_gives_the_same_scores(self, evaluated):
+        experiment, scores = evaluated
+        found = self.segments(experiment.workdir / "predictions" / "panoptic.json")
+        true = self.segments(experiment.data.root / experiment.data.test_json)
+        images = [(f, t, t.number > 0) for f, t in zip(found, true, strict=True)]
+        counts, expected = quality_by_sets(images, IDS.values())
+        total = sum(counts.values(), collections.Counter())
+        assert min(total[name] for name in ("tp", "fp", "fn")) > 0
+        for name, values in expected.items():
+            assert scores["own_size"][name] == pytest.approx(np.nanmean(values))
+
+    def test_numbers_are_those_of_the_data(self, evaluated):
+        experiment, _ = evaluated
+        found, objects = (
+            json.loads((experiment.workdir / "predictions" / f"{name}.json").read_text())
+            for name in ("panoptic", "coco")
+        )
+        true = json.loads((experiment.data.root / experiment.data.test_json).read_text())
+        assert found["images"] == objects["images"] == true["images"]
+        assert found["categories"] == true["categories"]
+        assert objects["categories"] == true["categories"][:1]
+        assert [a["image_id"] for a in found["annotations"]] == [139, 785, 1000]
+        things = {
+            (a["image_id"], info["id"], info["area"], *info["bbox"])
+            for a in found["annotations"]
+            for info in a["segments_info"]
+            if info["category_id"] == 3
+        }
+        assert things == {
+            (a["image_id"], a["segment"], a["area"], *a["bbox"]) for a in objects["annotations"]
+        }
+        assert {a["category_id"] for a in objects["annotations"]} == {3}
 
 
 @pytest.mark.parametrize(

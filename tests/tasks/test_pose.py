@@ -17,7 +17,7 @@ from seg_jax.datasets.images import read_image
 from seg_jax.errors import InputError
 from seg_jax.models import UNet
 from seg_jax.optimiser import AdamW
-from seg_jax.predict import CocoFile, decoder, predict_files
+from seg_jax.predict import CocoFiles, decoder, predict_files
 from seg_jax.resize import resize_points
 from seg_jax.skeletons import heat_maps, part_affinity
 from seg_jax.step import init_state, make_train_step, normalise, to_float
@@ -308,7 +308,7 @@ class TestSave:
                 np.testing.assert_allclose(end(places), (end(joints) + 0.5) * 8, atol=10)
 
     def test_pycocotools_loads_the_file(self, clear, tmp_path):
-        file, counts = CocoFile(self.experiment), []
+        file, counts = CocoFiles(self.experiment), []
         for example in clear[:3]:
             _, objects = self.save(example, tmp_path)
             file.add(example.id, f"{example.id}.png", example.image, objects)

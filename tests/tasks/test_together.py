@@ -11,6 +11,7 @@ from seg_jax import cli
 from seg_jax.datasets import Dancers, Nuclei
 from seg_jax.errors import InputError
 from seg_jax.models import UNet
+from seg_jax.predict import predict_files
 from seg_jax.tasks import Panoptic, Pose, Together
 
 DATA = Dancers(train=4, val=2, test=2, size=32)
@@ -86,8 +87,26 @@ def test_an_experiment_goes_all_the_way(tmp_path):
     (first, *_) = DATA.read("test")
     with Image.open(tmp_path / "run" / "overlays" / f"{first.id}.jpg") as picture:
         assert picture.width > 2 * 32
-    coco = json.loads((tmp_path / "run" / "predictions" / "coco.json").read_text())
-    assert [c["name"] for c in coco["categories"]] == ["wall", "floor", "person", "skeleton"]
+    Image.fromarray(first.image).resize((40, 30)).save(tmp_path / "someone.jpg")
+    predict_files(tmp_path / "run", [tmp_path / "someone.jpg"], tmp_path / "out")
+    for folder, file, count in (("run", f"{first.id}.png", 2), ("out", "someone.png", 1)):
+        predictions = tmp_path / folder / "predictions"
+        coco, panoptic = (
+            json.loads((predictions / f"{name}.json").read_text()) for name in ("coco", "panoptic")
+        )
+        assert [c["name"] for c in coco["categories"]] == ["person", "skeleton"]
+        assert [c["name"] for c in panoptic["categories"]] == ["wall", "floor", "person"]
+        assert [image["id"] for image in panoptic["images"]] == [*range(1, count + 1)]
+        assert len(panoptic["annotations"]) == count
+        assert panoptic["annotations"][0]["file_name"] == file
+        with (
+            Image.open(predictions / file) as numbers,
+            Image.open(predictions / "panoptic" / file) as ids,
+        ):
+            expected = np.asarray(numbers)
+            np.testing.assert_array_equal(np.asarray(ids, int) @ [1, 256, 65536], expected)
+        infos = panoptic["annotations"][0]["segments_info"]
+        assert [info["id"] for info in infos] == np.unique(expected[expected > 0]).tolist()
 
 
 @pytest.mark.parametrize(
