@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 from scipy import ndimage, sparse
 
+import seg_jax.peaks
 from seg_jax import skeletons
 from seg_jax.datasets.skeletons import LSP_SKELETON
-from seg_jax.skeletons import Peaks, assemble
+from seg_jax.peaks import Peaks
+from seg_jax.skeletons import assemble
 
 LIMBS = LSP_SKELETON.limbs
 JOINTS = len(LSP_SKELETON.joints)
@@ -28,7 +30,7 @@ heat_maps = jax.jit(skeletons.heat_maps, static_argnames=("shape", "sigma", "str
 part_affinity = jax.jit(
     skeletons.part_affinity, static_argnames=("limbs", "shape", "width", "stride")
 )
-peaks = jax.jit(skeletons.peaks, static_argnames=("count", "threshold", "window"))
+peaks = jax.jit(seg_jax.peaks.peaks, static_argnames=("count", "threshold", "window"))
 limb_scores = jax.jit(skeletons.limb_scores, static_argnames=("limbs", "samples"))
 
 few = functools.partial(hypothesis.settings, deadline=None)
@@ -215,70 +217,6 @@ def test_the_order_of_people_does_not_show_in_the_maps(seed):
     np.testing.assert_array_equal(draw(joints), draw(mixed))
     fields = functools.partial(part_affinity, limbs=limbs, shape=(20, 24), width=2.0)
     np.testing.assert_allclose(fields(joints), fields(mixed), atol=1e-6)
-
-
-class TestPeaks:
-    @pytest.mark.parametrize("window", [3, 5])
-    @few(max_examples=10)
-    @hypothesis.given(seed=seeds)
-    def test_are_what_a_maximum_filter_leaves(self, window, seed):
-        heat = np.random.default_rng(seed).random((2, 12, 15, 3), np.float32)
-        found = peaks(heat, count=60, threshold=0.5, window=window)
-        filtered = ndimage.maximum_filter(
-            heat, size=(1, window, window, 1), mode="constant", cval=0
-        )
-        for b, j in np.ndindex(2, 3):
-            top = (heat == filtered)[b, :, :, j] & (heat[b, :, :, j] > 0.5)
-            y, x = np.nonzero(top)
-            score = heat[b, y, x, j]
-            order = np.argsort(-score)
-            n = len(order)
-            assert n <= 60
-            np.testing.assert_array_equal(found.score[b, j, :n], score[order])
-            np.testing.assert_array_less(np.abs(found.x[b, j, :n] - x[order]), 0.5 + 1e-5)
-            np.testing.assert_array_less(np.abs(found.y[b, j, :n] - y[order]), 0.5 + 1e-5)
-            for values in found:
-                assert not values[b, j, n:].any()
-
-    @few(max_examples=20)
-    @hypothesis.given(x=st.floats(1, 14), y=st.floats(1, 10), sigma=st.sampled_from([1.0, 3.0]))
-    def test_are_exact_for_gaussians(self, x, y, sigma):
-        heat = heat_maps(np.float32([[[[x, y, 2]]]]), (12, 16), sigma=sigma)
-        found = peaks(heat, count=4, threshold=0.1)
-        assert found.x.shape == (1, 1, 4)
-        assert found.x[0, 0, 0] == pytest.approx(x, abs=0.01)
-        assert found.y[0, 0, 0] == pytest.approx(y, abs=0.01)
-        assert not found.score[0, 0, 1:].any()
-
-    def test_a_joint_between_pixels_is_one_peak(self):
-        heat = heat_maps(np.float32([[[[4.5, 6.5, 2]]]]), (12, 16), sigma=2.0)
-        found = peaks(heat, count=4, threshold=0.1)
-        assert np.count_nonzero(found.score) == 1
-        assert (found.x[0, 0, 0], found.y[0, 0, 0]) == pytest.approx((4.5, 6.5), abs=1e-3)
-
-    def test_a_plateau_is_one_peak(self):
-        heat = np.zeros((1, 9, 9, 1), np.float32)
-        heat[0, 3:6, 2:7] = 0.7
-        found = peaks(heat, count=4, threshold=0.1)
-        assert [float(v[0, 0, 0]) for v in found] == pytest.approx([2.5, 3.5, 0.7])
-        assert np.count_nonzero(found.score) == 1
-
-    def test_one_at_the_border_stays_there(self):
-        heat = heat_maps(np.float32([[[[0.2, 11, 2]]]]), (12, 16), sigma=2.0)
-        found = peaks(heat, count=1, threshold=0.1)
-        assert (found.x[0, 0, 0], found.y[0, 0, 0]) == (0, 11)
-
-    def test_the_highest_fill_the_slots(self):
-        heat = np.zeros((1, 12, 12, 1), np.float32)
-        heights = np.arange(1, 10) / 10
-        heat[0, 1::4, 1::4, 0] = heights.reshape(3, 3)
-        found = peaks(heat, count=4, threshold=0.05)
-        np.testing.assert_allclose(found.score[0, 0], [0.9, 0.8, 0.7, 0.6])
-
-    def test_maps_below_zero_are_empty(self):
-        rng = np.random.default_rng(0)
-        found = peaks(-rng.random((1, 9, 9, 2), np.float32), count=3, threshold=0.0)
-        assert not any(v.any() for v in found)
 
 
 class TestLimbScores:
@@ -519,7 +457,7 @@ def test_a_batch_is_its_pictures_one_by_one():
     def everything(joints):
         heat = skeletons.heat_maps(joints, (20, 24), sigma=2)
         fields = skeletons.part_affinity(joints, limbs, (20, 24), width=2)
-        found = skeletons.peaks(heat, count=4, threshold=0.1)
+        found = seg_jax.peaks.peaks(heat, count=4, threshold=0.1)
         return heat, fields, found, skeletons.limb_scores(fields, found, limbs)
 
     together = jax.jit(everything)(joints)

@@ -35,7 +35,9 @@ from seg_jax.metrics.segments import (
     panoptic_quality,
     shared_pixels,
 )
+from seg_jax.objects import nearest_centre, targets
 from seg_jax.overlay import segment_overlay, shrunk, write_overlay
+from seg_jax.peaks import peaks
 from seg_jax.resize import resize_image, resize_label
 from seg_jax.tasks.semantic import check_classes, labels_of, probabilities_of
 
@@ -176,7 +178,10 @@ class Panoptic:
         is_thing = jnp.isin(category, jnp.array(things))
 
         window = 2 * round(scale * (self.window - 1) / 2) + 1
-        centres, heights = peaks(heat, self.objects, window=window, threshold=self.threshold)
+        found = peaks(
+            heat[None, ..., None], count=self.objects, window=window, threshold=self.threshold
+        )
+        centres, heights = jnp.stack([found.y, found.x], -1)[0, 0], found.score[0, 0]
         number = jnp.where(is_thing, nearest_centre(offsets, centres, heights > 0), 0)
         slots = self.objects + 1
         area = jnp.bincount(number.ravel(), length=slots)
@@ -365,101 +370,6 @@ def _categories(data: Source) -> tuple[tuple[str, ...], np.ndarray, tuple[int, .
         of_class = [0, *of_class]
     things = tuple(k for k, name in enumerate(names, start=1) if name in data.things)
     return names, np.array(of_class, np.int32), things
-
-
-def targets(
-    instance: Array, valid: Array, *, objects: int, sigma: float
-) -> tuple[Array, Array, Array]:
-    """What the network is to predict of one image's objects.
-
-    A centre is the mean of its object's visible pixels. The heat map is the greatest of the
-    Gaussians exp(−d²/2σ²) around the centres.
-
-    Args:
-      instance: (H, W) int32, objects from 1 to `objects`, 0 for none.
-      valid: (H, W) bool.
-      objects: most objects.
-      sigma: σ in pixels.
-
-    Returns:
-      Heat map (H, W) float32; offsets (H, W, 2) down and to the right, in pixels, to the centre;
-      and (H, W) bool, where there is an object.
-    """
-    height, width = instance.shape
-    number = jnp.where(valid, instance, 0)
-    row, column = (x.astype(jnp.float32) for x in jnp.mgrid[:height, :width])
-    sums = jax.ops.segment_sum(
-        jnp.stack([jnp.ones_like(row), row, column], -1).reshape(-1, 3), number.ravel(), objects + 1
-    )
-    there = sums[1:, 0] > 0
-    centres = sums[:, 1:] / jnp.maximum(sums[:, :1], 1)
-    down = jnp.exp(-((jnp.arange(height) - centres[1:, :1]) ** 2) / (2 * sigma**2))
-    right = jnp.exp(-((jnp.arange(width) - centres[1:, 1:]) ** 2) / (2 * sigma**2))
-    # One object after another: XLA on a CPU vectorises this, but not the maximum over an axis.
-    heat, _ = jax.lax.scan(
-        lambda highest, one: (jnp.maximum(highest, one[0][:, None] * one[1]), None),
-        jnp.zeros((height, width)),
-        (down * there[:, None], right),
-    )
-    offsets = centres[number] - jnp.stack([row, column], -1)
-    return heat, offsets, number > 0
-
-
-def peaks(heat: Array, count: int, *, window: int, threshold: float) -> tuple[Array, Array]:
-    """The highest local maxima of one heat map.
-
-    Of equals in a window, such as the four around a centre that lies between pixels, the first in
-    the order of reading is one.
-
-    Args:
-      heat: (H, W) float32.
-      count: how many at most.
-      window: a maximum is the greatest of window × window pixels around it.
-      threshold: and above this.
-
-    Returns:
-      (count, 2) float32 row and column, and (count,) height, 0 where there are no more.
-    """
-
-    def around(x: Array, start, of) -> Array:
-        for sides in ((window, 1), (1, window)):  # as good as the square, and quicker
-            x = jax.lax.reduce_window(x, start, of, sides, (1, 1), "SAME")
-        return x
-
-    top = (heat == around(heat, -jnp.inf, jax.lax.max)) & (heat > threshold)
-    place = jnp.where(top, jnp.arange(heat.size).reshape(heat.shape), heat.size)
-    first = around(place, heat.size, jax.lax.min)
-    alone = jnp.where(top & (place == first), heat, 0.0)
-    heights, places = jax.lax.top_k(alone.ravel(), count)
-    centres = jnp.stack(jnp.divmod(places, heat.shape[1]), -1).astype(jnp.float32)
-    return centres, heights
-
-
-def nearest_centre(offsets: Array, centres: Array, there: Array) -> Array:
-    """The number, from 1, of the centre nearest to where each pixel points; 0 where there is none.
-
-    Args:
-      offsets: (H, W, 2) in pixels, down and to the right.
-      centres: (count, 2) rows and columns.
-      there: (count,) bool, which of them are.
-
-    Returns:
-      (H, W) int32.
-    """
-    height, width = offsets.shape[:2]
-    pointed = offsets + jnp.stack(jnp.mgrid[:height, :width], -1)
-
-    # One centre after another: all distances at once would be count times the image.
-    def closer(best, one):
-        distance, number = best
-        centre, is_there, mine = one
-        own = jnp.where(is_there, ((pointed - centre) ** 2).sum(-1), jnp.inf)
-        return (jnp.minimum(distance, own), jnp.where(own < distance, mine, number)), None
-
-    first = (jnp.full((height, width), jnp.inf), jnp.zeros((height, width), jnp.int32))
-    numbers = jnp.arange(1, len(centres) + 1, dtype=jnp.int32)
-    (_, number), _ = jax.lax.scan(closer, first, (centres, there, numbers))
-    return number
 
 
 def _outlines(number: np.ndarray) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -4,7 +4,6 @@ import functools
 import json
 
 import hypothesis
-import hypothesis.extra.numpy as arrays
 import hypothesis.strategies as st
 import jax
 import jax.numpy as jnp
@@ -24,10 +23,10 @@ from seg_jax.evaluate import evaluate
 from seg_jax.losses import Loss
 from seg_jax.metrics.segments import Segments
 from seg_jax.models import UNet
+from seg_jax.objects import targets
 from seg_jax.predict import CocoFiles
 from seg_jax.step import init_state, make_eval_step, make_train_step
 from seg_jax.tasks import Panoptic
-from seg_jax.tasks.panoptic import nearest_centre, peaks, targets
 
 few = functools.partial(hypothesis.settings, deadline=None)
 seeds = st.integers(0, 2**32 - 1)
@@ -144,78 +143,6 @@ def assert_same_partition(a, b):
     pairs = np.unique(np.stack([a.ravel(), b.ravel()]), axis=1)
     assert len(pairs[0]) == len(np.unique(a)) == len(np.unique(b))
     np.testing.assert_array_equal(pairs[0] == 0, pairs[1] == 0)
-
-
-class TestTargets:
-    @few(max_examples=15)
-    @hypothesis.given(seed=seeds)
-    def test_are_those_of_scipy(self, seed):
-        rng = np.random.default_rng(seed)
-        _, instance = draw(rng, CELLS, gaps=0.4)
-        valid = rng.random(SIZE) < 0.8
-        valid[:12] = False  # the objects that nobody sees have no centre
-        heat, offsets, inside = jax.jit(targets, static_argnames=("objects", "sigma"))(
-            instance.astype(np.int32), valid, objects=24, sigma=3.5
-        )
-        seen = np.where(valid, instance, 0)
-        np.testing.assert_array_equal(inside, seen > 0)
-        numbers = np.unique(seen[seen > 0])
-        centres = np.array(ndimage.center_of_mass(seen > 0, seen, numbers))
-        distance = ((PIXELS[:, :, None] - centres) ** 2).sum(-1)
-        np.testing.assert_allclose(heat, np.exp(-distance.min(-1) / 24.5), atol=1e-5)
-        pointed = PIXELS + np.asarray(offsets)
-        for number, centre in zip(numbers, centres, strict=True):
-            mine = pointed[seen == number]
-            np.testing.assert_allclose(mine, np.broadcast_to(centre, mine.shape), atol=1e-4)
-
-    def test_nothing_is_far_from_all_centres(self):
-        nothing = jnp.zeros(SIZE, jnp.int32)
-        batch = {"instance": nothing[None], "valid": nothing[None] == 0}
-        heat, _, inside = targets_of(Panoptic(), batch)
-        assert not heat.any()
-        assert not inside.any()
-
-
-class TestPeaks:
-    @pytest.mark.parametrize(("window", "count"), [(1, 40), (3, 40), (7, 3)])
-    def test_are_local_maxima_by_scipy(self, window, count):
-        rng = np.random.default_rng(window)
-        heat = rng.uniform(-1, 1, SIZE).astype(np.float32)
-        highest = ndimage.maximum_filter(heat, window, mode="constant", cval=-np.inf)
-        places = np.argwhere((heat == highest) & (heat > 0.3))
-        places = places[np.argsort(-heat[tuple(places.T)])]
-        assert len(places) > count or window == 7
-        centres, heights = peaks(heat, count, window=window, threshold=0.3)
-        np.testing.assert_array_equal(centres, places[:count])
-        np.testing.assert_array_equal(heights, heat[tuple(places[:count].T)])
-
-    def test_places_that_are_not_taken_have_no_height(self):
-        heat = np.zeros(SIZE, np.float32)
-        heat[5, 6], heat[20, 50], heat[21, 51], heat[40, 40] = 0.5, 0.9, 0.8, 0.1
-        centres, heights = peaks(heat, 5, window=7, threshold=0.1)
-        np.testing.assert_array_equal(centres[:2], [(20, 50), (5, 6)])
-        np.testing.assert_array_equal(heights, np.float32([0.9, 0.5, 0, 0, 0]))
-
-    def test_a_plateau_is_one_peak(self):
-        heat = np.zeros(SIZE, np.float32)
-        heat[10:12, 20:22] = 0.7
-        centres, heights = peaks(heat, 5, window=7, threshold=0.1)
-        np.testing.assert_array_equal(centres[0], (10, 20))
-        np.testing.assert_array_equal(heights, np.float32([0.7, 0, 0, 0, 0]))
-
-
-class TestNearestCentre:
-    @few(max_examples=10)
-    @hypothesis.given(seed=seeds, there=arrays.arrays(bool, 6))
-    def test_equals_brute_force(self, seed, there):
-        rng = np.random.default_rng(seed)
-        offsets = rng.normal(0, 9, (*SIZE, 2)).astype(np.float32)
-        centres = rng.uniform(0, SIZE, (6, 2)).astype(np.float32)
-        number = jax.jit(nearest_centre)(offsets, centres, there)
-        distance = (((PIXELS + offsets)[:, :, None] - centres) ** 2).sum(-1)
-        distance[:, :, ~there] = np.inf
-        expected = distance.argmin(-1) + 1 if there.any() else np.zeros(SIZE)
-        np.testing.assert_array_equal(number, expected)
 
 
 class TestDecode:
