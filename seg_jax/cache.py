@@ -27,14 +27,28 @@ def write(folder: Path, of: Any, examples: Iterable[tuple[str, Arrays]]) -> None
         written if there is none.
     """
     building = folder.with_name(f".{folder.name}-{jax.process_index()}")
-    shutil.rmtree(building, ignore_errors=True)
+    shutil.rmtree(building, ignore_errors=True)  # of a build that was killed
     building.mkdir(parents=True)
+    try:
+        ids = _write_arrays(building, examples)
+        (building / "ids.json").write_text(json.dumps({"of": of, "ids": ids}))
+        if ids:
+            building.rename(folder)
+    except OSError:
+        if not folder.exists():
+            raise
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+
+
+def _write_arrays(folder: Path, examples: Iterable[tuple[str, Arrays]]) -> list[str]:
+    """Writes the .npy files; the ids."""
     ids, files, shapes = [], {}, {}
     with contextlib.ExitStack() as stack:
         for name, arrays in examples:
             for key, array in arrays.items():
                 if key not in files:
-                    files[key] = stack.enter_context((building / f"{key}.npy").open("wb"))
+                    files[key] = stack.enter_context((folder / f"{key}.npy").open("wb"))
                     shapes[key] = array.shape, np.lib.format.dtype_to_descr(array.dtype)
                     _write_header(files[key], 0, *shapes[key])
                 files[key].write(np.ascontiguousarray(array).data)
@@ -43,16 +57,7 @@ def write(folder: Path, of: Any, examples: Iterable[tuple[str, Arrays]]) -> None
         for key, file in files.items():
             file.seek(0)
             _write_header(file, len(ids), *shapes[key])
-    (building / "ids.json").write_text(json.dumps({"of": of, "ids": ids}))
-    if not ids:
-        shutil.rmtree(building)
-        return
-    try:
-        building.rename(folder)
-    except OSError:
-        if not folder.exists():
-            raise
-        shutil.rmtree(building)
+    return ids
 
 
 def read(folder: Path) -> tuple[Any, tuple[str, ...], Arrays]:

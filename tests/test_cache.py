@@ -1,3 +1,4 @@
+import errno
 import json
 
 import numpy as np
@@ -31,16 +32,24 @@ def test_nothing_is_written_where_there_is_no_example(tmp_path):
     assert not any(tmp_path.iterdir())
 
 
-def test_a_build_that_was_stopped_is_not_taken_for_a_cache(tmp_path):
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(errno.ENOSPC, "disk full")])
+def test_a_build_that_was_stopped_leaves_nothing(tmp_path, error):
     def stopped():
         yield from examples(3)
-        raise KeyboardInterrupt
+        raise error
 
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(type(error)):
         cache.write(tmp_path / "train", {}, stopped())
-    assert not (tmp_path / "train").exists()
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_build_that_was_killed_is_done_anew(tmp_path):
+    (tmp_path / ".train-0").mkdir()
+    (tmp_path / ".train-0" / "old.npy").write_bytes(b"torn")
     cache.write(tmp_path / "train", {}, examples(5))
-    assert len(cache.read(tmp_path / "train")[1]) == 5
+    _, ids, arrays = cache.read(tmp_path / "train")
+    assert len(ids) == 5
+    assert "old" not in arrays
     assert [path.name for path in tmp_path.iterdir()] == ["train"]
 
 
