@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import shutil
 import sys
 
 import jax
@@ -43,6 +44,17 @@ def test_running_again_says_that_it_is_finished(finished_run, tiny, capsys):
     cli.run_experiment(dataclasses.replace(tiny, workdir=finished_run))
     assert "is finished: Dice" in capsys.readouterr().out
     assert (finished_run / "metrics.jsonl").read_bytes() == before
+
+
+def test_a_field_that_is_new_since_a_run_began_does_not_refuse_it(
+    finished_run, tiny, tmp_path, capsys
+):
+    workdir = shutil.copytree(finished_run, tmp_path / "run")
+    kept = json.loads((workdir / "config.json").read_text())
+    del kept["fields"]["cache"]
+    (workdir / "config.json").write_text(json.dumps(kept))
+    cli.run_experiment(dataclasses.replace(tiny, workdir=workdir))
+    assert "is finished" in capsys.readouterr().out
 
 
 def test_a_workdir_of_another_configuration_is_refused(finished_run, tiny, monkeypatch):
