@@ -3,7 +3,11 @@
     python experiments/lsp_pose.py --data.raw PATH/TO/lsp
 
 Protocol: 200 photographs to train, 20 to validate, 80 to test, by a committed list; one annotated
-person each; 160×160, from scratch. It hasn't been trained to the end, so there is no score yet.
+person each; 160×160, from scratch.
+
+Score, seed 0: OKS AP 0.000, PCK@0.2 0.075 (head 0.231, neck 0.220, wrists 0.011), after 24 minutes
+on 2 CPU cores that did other things as well. That is nothing usable: so few photographs from
+scratch, for so short.
 """
 
 from seg_jax import cli
