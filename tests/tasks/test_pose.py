@@ -302,10 +302,11 @@ class TestSave:
         np.testing.assert_allclose(after, before * (12, 12, 1), atol=0.1)
         drawn = read_image(tmp_path / "overlays" / "large.jpg")
         assert drawn.shape == (768, 768, 3)
-        row, column = np.nonzero(drawn.max(-1) > 80)
-        for places, joints in ((column, before[:, 0]), (row, before[:, 1])):
-            for end in (np.min, np.max):
-                np.testing.assert_allclose(end(places), (end(joints) + 0.5) * 8, atol=10)
+        row, column = np.nonzero(drawn.max(-1) > 128)
+        shown = resize_points(after[:, :2], image.shape[:2], drawn.shape[:2])
+        for places, joints in ((column, shown[:, 0]), (row, shown[:, 1])):
+            for end in (np.min, np.max):  # a joint's disc has a radius of 5 pixels
+                np.testing.assert_allclose(end(places), end(joints), atol=6)
 
     def test_pycocotools_loads_the_file(self, clear, tmp_path):
         file, counts = CocoFiles(self.experiment), []
