@@ -14,6 +14,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from seg_jax.errors import InputError
+
 Arrays = dict[str, np.ndarray]
 
 
@@ -61,9 +63,16 @@ def _write_arrays(folder: Path, examples: Iterable[tuple[str, Arrays]]) -> list[
 
 
 def read(folder: Path) -> tuple[Any, tuple[str, ...], Arrays]:
-    """What `write` kept: of what, the ids, and arrays (N, ...), read from disk as needed."""
-    kept = json.loads((folder / "ids.json").read_text())
-    arrays = {path.stem: np.load(path, mmap_mode="r") for path in sorted(folder.glob("*.npy"))}
+    """What `write` kept: of what, the ids, and arrays (N, ...), read from disk as needed.
+
+    Raises:
+      InputError: if a file is missing or torn.
+    """
+    try:
+        kept = json.loads((folder / "ids.json").read_text())
+        arrays = {path.stem: np.load(path, mmap_mode="r") for path in sorted(folder.glob("*.npy"))}
+    except (OSError, ValueError) as error:
+        raise InputError(f"{folder} is no whole cache ({error}); delete it") from error
     return kept["of"], tuple(kept["ids"]), arrays
 
 

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from seg_jax import cache
+from seg_jax.errors import InputError
 
 
 def examples(n: int):
@@ -62,3 +63,12 @@ def test_another_hosts_cache_stays(tmp_path):
     cache.write(tmp_path / "train", {}, meanwhile())
     assert cache.read(tmp_path / "train") == (1, ("theirs",), {})
     assert [path.name for path in tmp_path.iterdir()] == ["train"]
+
+
+@pytest.mark.parametrize("name", ["ids.json", "image.npy"])
+def test_a_torn_file_is_named_with_its_mend(tmp_path, name):
+    cache.write(tmp_path / "train", {}, examples(3))
+    torn = tmp_path / "train" / name
+    torn.write_bytes(torn.read_bytes()[:-5])
+    with pytest.raises(InputError, match=r"train is no whole cache .*; delete it"):
+        cache.read(tmp_path / "train")
