@@ -79,3 +79,26 @@ def test_maps_below_zero_are_empty():
     rng = np.random.default_rng(0)
     found = peaks(-rng.random((1, 9, 9, 2), np.float32), count=3, threshold=0.0)
     assert not any(v.any() for v in found)
+
+
+@pytest.mark.parametrize(("window", "count"), [(1, 40), (3, 40), (7, 3)])
+def test_the_highest_of_many_are_those_by_scipy(window, count):
+    heat = np.random.default_rng(window).uniform(-1, 1, (48, 60)).astype(np.float32)
+    highest = ndimage.maximum_filter(heat, window, mode="constant", cval=-np.inf)
+    places = np.argwhere((heat == highest) & (heat > 0.3))
+    places = places[np.argsort(-heat[tuple(places.T)])]
+    assert len(places) > count or window == 7
+    found = peaks(heat[None, ..., None], count=count, window=window, threshold=0.3)
+    aside = np.stack([found.y, found.x], -1)[0, 0] - places[:count]
+    np.testing.assert_array_less(np.abs(aside), 0.5 + 1e-5)
+    np.testing.assert_array_equal(found.score[0, 0], heat[tuple(places[:count].T)])
+
+
+def test_places_that_are_not_taken_have_no_height():
+    heat = np.zeros((1, 48, 60, 1), np.float32)
+    for row, column, height in ((5, 6, 0.5), (20, 50, 0.9), (21, 51, 0.8), (40, 40, 0.1)):
+        heat[0, row, column] = height
+    found = peaks(heat, count=5, window=7, threshold=0.1)
+    np.testing.assert_array_equal(found.y[0, 0, :2], [20, 5])
+    np.testing.assert_array_equal(found.x[0, 0, :2], [50, 6])
+    np.testing.assert_array_equal(found.score[0, 0], np.float32([0.9, 0.5, 0, 0, 0]))
