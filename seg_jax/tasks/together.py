@@ -1,5 +1,6 @@
 """Body parts, objects and skeletons of people at once, from one network."""
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -56,7 +57,8 @@ class Together:
             try:
                 found |= getattr(self, name).arrays(data, example, size)
             except InputError as error:
-                raise InputError(str(error).replace("task.", f"task.{name}.")) from error
+                named = re.sub(r"(but |--)task\.", rf"\1task.{name}.", str(error))
+                raise InputError(named) from error
         return found
 
     def objective(self, data: Source, maps: Array, batch: dict, *, axis_name=None) -> Array:

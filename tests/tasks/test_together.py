@@ -120,3 +120,5 @@ def test_what_is_too_many_names_the_flag_of_its_task(task, mend):
     crowd = max(Dancers(train=4, size=32, people=(4, 5)).read("train"), key=lambda e: len(e.joints))
     with pytest.raises(InputError, match=mend):
         task.arrays(DATA, crowd, (32, 32))
+    with pytest.raises(InputError, match=r"^task\.1: has"):
+        task.arrays(DATA, crowd._replace(id="task.1"), (32, 32))
