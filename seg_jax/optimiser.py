@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import jax
 import optax
+from optax import contrib
 
 from seg_jax.errors import InputError
 
@@ -28,25 +29,89 @@ class AdamW:
     """Largest global norm of the gradient; longer ones are shortened to it."""
 
     def __post_init__(self):
-        if self.learning_rate <= 0:
-            raise InputError(f"optimiser.learning_rate is {self.learning_rate}; it must be above 0")
-        if not 0 <= self.warmup < 1:
-            raise InputError(
-                f"optimiser.warmup is {self.warmup}; it is a share of all steps: 0 to 1"
-            )
+        _check(self)
 
     def chain(self, steps: int) -> tuple[optax.GradientTransformation, optax.Schedule]:
         """The transformation for a run of this many steps, and its learning rate by step."""
-        warmup = round(self.warmup * steps)
-        rise = optax.linear_schedule(0.0, self.learning_rate, warmup)
-        stay = optax.constant_schedule(self.learning_rate)
-        fall = optax.cosine_decay_schedule(self.learning_rate, max(1, steps - warmup))
-        schedule = optax.join_schedules([rise, fall if self.cosine else stay], [warmup])
-        clip = optax.identity() if self.clip is None else optax.clip_by_global_norm(self.clip)
+        schedule = _schedule(self, self.learning_rate, steps)
         adamw = optax.adamw(schedule, weight_decay=self.weight_decay, mask=_is_kernel)
-        return optax.chain(clip, adamw), schedule
+        return optax.chain(_clip(self), adamw), schedule
+
+
+@dataclass(frozen=True)
+class Muon:
+    """Muon (Jordan 2024, https://kellerjordan.github.io/posts/muon) under the schedule of `AdamW`.
+
+    The momentum of every kernel, as a matrix from all that an output sees to the outputs, is
+    replaced by a nearly orthogonal matrix near it, so that all directions are learnt at one pace.
+    Biases and the scales of normalisations move by Adam with Nesterov's momentum. Against `AdamW`:
+    docs/results.md.
+    """
+
+    learning_rate: float = 0.03
+    """Largest learning rate of the kernels, reached at the end of the warm-up."""
+    adam_learning_rate: float = 2e-3
+    """Largest learning rate of everything else."""
+    warmup: float = 0.05
+    """Share of all steps over which the learning rates rise from 0."""
+    cosine: bool = True
+    """Let the learning rates fall to 0 along a cosine; else they stay."""
+    weight_decay: float = 0.01
+    """Weight decay of the kernels, times their learning rate."""
+    clip: float | None = 1.0
+    """Largest global norm of the gradient; longer ones are shortened to it."""
+
+    def __post_init__(self):
+        _check(self)
+        if self.adam_learning_rate <= 0:
+            raise InputError(
+                f"optimiser.adam_learning_rate is {self.adam_learning_rate}; it must be above 0"
+            )
+
+    def chain(self, steps: int) -> tuple[optax.GradientTransformation, optax.Schedule]:
+        """The transformation for a run of this many steps, and the kernels' learning rate."""
+        schedule = _schedule(self, self.learning_rate, steps)
+        muon = contrib.muon(
+            schedule,
+            weight_decay=self.weight_decay,
+            adam_learning_rate=_schedule(self, self.adam_learning_rate, steps),
+            muon_weight_dimension_numbers=_as_matrices,
+        )
+        return optax.chain(_clip(self), muon), schedule
+
+
+def _check(settings: AdamW | Muon) -> None:
+    rate, warmup = settings.learning_rate, settings.warmup
+    if rate <= 0:
+        raise InputError(f"optimiser.learning_rate is {rate}; it must be above 0")
+    if not 0 <= warmup < 1:
+        raise InputError(f"optimiser.warmup is {warmup}; it is a share of all steps: 0 to 1")
+
+
+def _schedule(settings: AdamW | Muon, largest: float, steps: int) -> optax.Schedule:
+    """Up to the largest rate and down again."""
+    warmup = round(settings.warmup * steps)
+    rise = optax.linear_schedule(0.0, largest, warmup)
+    stay = optax.constant_schedule(largest)
+    fall = optax.cosine_decay_schedule(largest, max(1, steps - warmup))
+    return optax.join_schedules([rise, fall if settings.cosine else stay], [warmup])
+
+
+def _clip(settings: AdamW | Muon) -> optax.GradientTransformation:
+    none = settings.clip is None
+    return optax.identity() if none else optax.clip_by_global_norm(settings.clip)
 
 
 def _is_kernel(params: optax.Params) -> optax.Params:
     """Biases and the scales of normalisations aren't decayed."""
     return jax.tree.map(lambda p: p.ndim > 1, params)
+
+
+def _as_matrices(params: optax.Params) -> optax.Params:
+    """Kernels as matrices: their last axis by all others. The rest are none."""
+
+    def matrix(p: jax.Array) -> contrib.MuonDimensionNumbers | None:
+        *inputs, output = range(p.ndim)
+        return contrib.MuonDimensionNumbers(tuple(inputs), (output,)) if inputs else None
+
+    return jax.tree.map(matrix, params)

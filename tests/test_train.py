@@ -8,7 +8,7 @@ from tiny import lines_of, state_of
 from seg_jax import input
 from seg_jax.errors import InputError
 from seg_jax.log import Log, read_metrics
-from seg_jax.optimiser import AdamW
+from seg_jax.optimiser import AdamW, Muon
 from seg_jax.parallel import Parallel, make_mesh
 from seg_jax.train import train as train_on
 
@@ -22,7 +22,11 @@ def parts(tiny):
     return [input.load(tiny, part) for part in ("train", "val")]
 
 
-def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(tiny, parts, tmp_path, monkeypatch):
+@pytest.mark.parametrize("optimiser", [AdamW(learning_rate=5e-3), Muon()])
+def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(
+    optimiser, tiny, parts, tmp_path, monkeypatch
+):
+    tiny = dataclasses.replace(tiny, optimiser=optimiser)
     assert train(tiny, *parts, tmp_path / "whole") == 8
 
     add = Log.add
