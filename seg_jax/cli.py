@@ -22,7 +22,7 @@ from seg_jax import config, evaluate, input, parallel, plan, predict, report, tr
 from seg_jax.config import Experiment
 from seg_jax.datasets.source import Part
 from seg_jax.errors import InputError
-from seg_jax.files import write_whole
+from seg_jax.files import write_json, write_whole
 from seg_jax.log import read_metrics
 
 PREEMPTED = 75
@@ -228,5 +228,4 @@ def _write_environment(workdir: Path, mesh: Mesh) -> None:
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
         "python": platform.python_version(),
     } | {name: version(name) for name in ("seg_jax", "jax", "flax", "optax", "orbax-checkpoint")}
-    text = json.dumps(environment, indent=2, ensure_ascii=False) + "\n"
-    write_whole(workdir / "environment.json", text)
+    write_json(workdir / "environment.json", environment, indent=2)

@@ -6,7 +6,6 @@ papers, at each image's own size they are what a user gets.
 """
 
 import csv
-import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -19,7 +18,7 @@ from tqdm import tqdm
 from seg_jax.config import Experiment
 from seg_jax.datasets.source import VOID, Example, Part
 from seg_jax.errors import InputError
-from seg_jax.files import write_whole
+from seg_jax.files import write_json
 from seg_jax.input import Examples, evaluation_batches
 from seg_jax.predict import CocoFiles, decoder, fill_up, in_batches, load, predictor
 from seg_jax.resize import resize_image
@@ -120,7 +119,7 @@ def evaluate(workdir: Path, part: Part = "test") -> dict:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-    write_whole(workdir / "scores.json", json.dumps(scores, indent=2) + "\n")
+    write_json(workdir / "scores.json", scores, indent=2)
     return scores
 
 

@@ -20,7 +20,7 @@ from seg_jax.checkpoint import Checkpoints
 from seg_jax.config import Experiment, from_json
 from seg_jax.datasets.images import IMAGE_SUFFIXES, read_image
 from seg_jax.errors import InputError
-from seg_jax.files import write_whole
+from seg_jax.files import write_json
 from seg_jax.resize import resize_image
 from seg_jax.step import TrainState, Variables, init_state, normalise, to_float
 from seg_jax.video import VIDEO_SUFFIXES, read_frames, write_video
@@ -167,7 +167,7 @@ class CocoFiles:
         def write(file: str, annotations: list, categories: list) -> None:
             content = {"images": images, "annotations": annotations, "categories": categories}
             (folder / "predictions").mkdir(parents=True, exist_ok=True)
-            write_whole(folder / "predictions" / file, json.dumps(content) + "\n")
+            write_json(folder / "predictions" / file, content)
 
         if countable:
             write("coco.json", objects, countable)

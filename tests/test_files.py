@@ -1,8 +1,9 @@
+import json
 import resource
 
 import pytest
 
-from seg_jax.files import write_whole
+from seg_jax.files import write_json, write_whole
 
 
 def test_what_is_written_is_there_and_nothing_else(tmp_path):
@@ -24,3 +25,17 @@ def test_a_full_disk_leaves_the_file_of_before(tmp_path):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert path.read_text() == "before"
+
+
+def test_what_json_has_no_number_for_is_null(tmp_path):
+    nan, infinity = float("nan"), float("inf")
+    value = {"dice": nan, "hd95": [infinity, -infinity, 1.5], "n": 3, "of": {"a": (nan, "NaN")}}
+    write_json(tmp_path / "a.json", value, indent=2)
+
+    def refuse(constant):
+        raise AssertionError(constant)
+
+    found = json.loads((tmp_path / "a.json").read_text(), parse_constant=refuse)
+    assert found == {
+        "dice": None, "hd95": [None, None, 1.5], "n": 3, "of": {"a": [None, "NaN"]}
+    }  # fmt: skip
