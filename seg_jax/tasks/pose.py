@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jax import Array
 
 from seg_jax import metrics
@@ -24,6 +26,11 @@ from seg_jax.skeletons import assemble, heat_maps, limb_scores, part_affinity
 
 TORSO = ("left_shoulder", "right_hip")
 """Joints between which a torso is measured."""
+RARE = 4.6
+"""What is taken off the network's maps to have logits: a map of 0 is 0.01, as joints are rare.
+
+Training would begin with unlearning them everywhere without it (Lin et al. 2017, section 3.3).
+"""
 
 
 class Decoded(NamedTuple):
@@ -48,7 +55,8 @@ class Measured(NamedTuple):
 class Pose:
     """Skeletons of people: a `seg_jax.tasks.Task`.
 
-    The maps are a heat map for each joint, then x and y of a field for each limb.
+    The maps are the logits of a heat map for each joint, `RARE` added, then x and y of a field for
+    each limb.
     """
 
     sigma: float = 4.0
@@ -56,11 +64,11 @@ class Pose:
     width: float = 3.0
     """Half the width of a limb's field, in pixels of the training size."""
     heat: float = 10.0
-    """Weight of the squared error of the heat maps."""
+    """Weight of the cross-entropy of the heat maps."""
     field: float = 3.0
     """Weight of the squared error of the limbs' fields."""
-    balance: float = 30.0
-    """So many times more does the error weigh on a joint or limb, which few pixels are."""
+    balance: float = 10.0
+    """So many times more does the error of the fields weigh on a limb, which few pixels are."""
     threshold: float = 0.15
     """Least height of a joint in its heat map."""
     people: int = 16
@@ -125,12 +133,14 @@ class Pose:
         }
 
     def objective(self, data: Source, maps: Array, batch: dict, *, axis_name=None) -> Array:
-        """Weighed squared errors of heat maps h and fields f, a mean over the valid pixels.
+        """Cross-entropy of the heat maps h, squared error of the fields f, over the valid pixels.
 
-        heat · meanⱼ (1 + balance · hⱼ) (ĥⱼ − hⱼ)²
+        heat · meanⱼ (−hⱼ log ĥⱼ − (1 − hⱼ) log (1 − ĥⱼ))
         + field · meanₗ (1 + balance · ‖fₗ‖²) ‖f̂ₗ − fₗ‖² / 2.
-        OpenPose has no balance (0), but networks that were trained before; from scratch, a network
-        stays at maps of 0 without it.
+        OpenPose has squared errors of both and no balance, but networks that were trained before;
+        from scratch, one stays at maps of 0 for long. A balance for the heat maps too mends that,
+        but then a place that may be a left or a right shoulder is nearly 1 on both maps, and the
+        loss hardly tells when the network knows which.
         """
         skeleton, joints = data.skeleton, batch["joints"]
         swapped = joints[:, :, jnp.array(skeleton.mirrored)]
@@ -138,16 +148,18 @@ class Pose:
         shape, valid = maps.shape[1:3], batch["valid"].astype(jnp.float32)
         heat = heat_maps(joints, shape, sigma=self.sigma)
         fields = part_affinity(joints, skeleton.limbs, shape, width=self.width)
-        found_heat, found_fields = _parts(skeleton, maps)
-        error = self.heat * jnp.mean((1 + self.balance * heat) * (found_heat - heat) ** 2, -1)
+        logits, found_fields = _parts(skeleton, maps)
+        entropy = optax.sigmoid_binary_cross_entropy(logits - RARE, heat)
+        error = self.heat * jnp.mean(entropy, -1)
         square = ((found_fields - fields) ** 2).reshape(*fields.shape[:-1], -1, 2).sum(-1)
         on_limb = (fields**2).reshape(*fields.shape[:-1], -1, 2).sum(-1)
         error += self.field * jnp.mean((1 + self.balance * on_limb) * square / 2, -1)
         return share(jnp.where(batch["valid"], error, 0), valid, axis_name)
 
     def predictions(self, data: Source, maps: Array) -> Array:
-        """The maps themselves."""
-        return maps
+        """Heat maps from 0 to 1, and the fields."""
+        logits, fields = _parts(data.skeleton, maps)
+        return jnp.concatenate([jax.nn.sigmoid(logits - RARE), fields], -1)
 
     def mirrored(self, data: Source, predictions: Array, axes: tuple[int, ...]) -> Array:
         """Left and right change places where one axis is flipped, and fields their direction."""
