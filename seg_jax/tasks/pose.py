@@ -49,6 +49,8 @@ class Measured(NamedTuple):
     """(N, people, J, 3) the true ones, filled up with 0."""
     area: Array
     """(N, people) pixels."""
+    known: Array
+    """(N, J, people) bool: whether a candidate lies where the truth is known."""
 
 
 @dataclass(frozen=True)
@@ -192,7 +194,15 @@ class Pose:
 
     def measure(self, data: Source, decoded: Decoded, batch: dict) -> Measured:
         """What was found beside what is true."""
-        return Measured(decoded, batch["joints"], batch["area"])
+        valid = batch["valid"]
+        row, column = (
+            jnp.clip(jnp.round(place).astype(jnp.int32), 0, side - 1)
+            for place, side in zip(
+                (decoded.joints.y, decoded.joints.x), valid.shape[1:], strict=True
+            )
+        )
+        known = valid[jnp.arange(len(valid))[:, None, None], row, column]
+        return Measured(decoded, batch["joints"], batch["area"], known)
 
     def people_of(self, data: Source, decoded: Decoded) -> People:
         """The people of one image: (N, J, 3) x, y and score of their joints, and (N,) scores."""
@@ -274,11 +284,21 @@ class Pose:
         return [{"id": person, "name": "person", "keypoints": joints, "skeleton": limbs}]
 
     def _people(self, data: Source, measured: Measured) -> tuple[list[People], list[People]]:
-        """Found and true people of each image."""
+        """Found and true people of each image.
+
+        Who is found in a crowd, or wherever else most joints lie on what isn't known, is left out,
+        as COCO forgives those.
+        """
         found, true = [], []
         for k in range(len(measured.area)):
             one = Decoded(Peaks(*(x[k] for x in measured.found.joints)), measured.found.limbs[k])
-            found.append(self.people_of(data, one))
+            people, sure = self.people_of(data, one)
+            places = np.stack([one.joints.x, one.joints.y], -1)
+            own = (people[:, :, None, :2] == places).all(-1)
+            there = people[..., 2] > 0
+            known = there & (own & measured.known[k]).any(-1)
+            kept = 2 * known.sum(-1) >= there.sum(-1)
+            found.append((people[kept], sure[kept]))
             joints, area = np.asarray(measured.joints[k]), np.asarray(measured.area[k])
             there = (joints[..., 2] > 0).any(-1)
             true.append((joints[there], area[there]))

@@ -15,6 +15,7 @@ from seg_jax.augment import Augment, augment
 from seg_jax.config import Experiment, check
 from seg_jax.datasets import CocoKeypoints, Dancers, Example, Nevi, Skeleton
 from seg_jax.datasets.images import read_image
+from seg_jax.datasets.source import VOID
 from seg_jax.errors import InputError
 from seg_jax.models import UNet
 from seg_jax.optimiser import AdamW
@@ -85,7 +86,8 @@ def batch_of(joints, shape=SHAPE):
 
 def arrays_of(task, data, examples, size):
     found = [task.arrays(data, example, size) for example in examples]
-    return {name: np.stack([f[name] for f in found]) for name in found[0]}
+    arrays = {name: np.stack([f[name] for f in found]) for name in found[0]}
+    return arrays | {"valid": arrays["label"] != VOID}
 
 
 def stands_clear(example):
@@ -175,6 +177,18 @@ class TestRoundTrip:
         assert by_joint == [1] * 13 + [0]
         assert summary["pck"] == pytest.approx(13 / 14)
         assert 0 < summary["ap"] < 1
+
+    def test_who_is_found_in_a_crowd_is_no_false_alarm(self, clear):
+        example = max(clear, key=lambda e: len(e.joints))
+        batch = arrays_of(FINE, DANCERS, [example], (96, 96))
+        found = decode(DANCERS, perfect(FINE, DANCERS, batch["joints"], (96, 96)))
+        first, rest = batch["joints"][:, :1], batch["joints"][:, 1:]
+        batch |= {"joints": np.concatenate([rest, 0 * first], 1)}  # the first isn't labelled
+        batch["area"] = np.roll(batch["area"], -1, 1)
+        assert FINE.scores(DANCERS, FINE.measure(DANCERS, found, batch))["ap"] < 1
+        column, row = first[0, 0, :, :2].round().astype(int).T
+        batch["valid"][0, row, column] = False
+        assert FINE.scores(DANCERS, FINE.measure(DANCERS, found, batch))["ap"] == pytest.approx(1)
 
     @each_skeleton
     def test_nobody_is_found_on_empty_maps(self, data):
