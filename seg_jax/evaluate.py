@@ -69,7 +69,7 @@ def evaluate(workdir: Path, part: Part = "test") -> dict:
     has stuff as well, predictions/panoptic.json and predictions/panoptic/ID.png.
 
     Returns:
-      What scores.json holds.
+      What scores.json holds, where null stands for NaN.
     """
     experiment, variables, step = load(workdir)
     task, data, size = experiment.task, experiment.data, experiment.size

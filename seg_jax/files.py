@@ -19,7 +19,7 @@ def write_whole(path: Path, text: str) -> None:
 
 def write_json(path: Path, value: Any, *, indent: int | None = None) -> None:
     """`write_whole` of JSON; a NaN or an infinity, which JSON doesn't have, is null."""
-    text = json.dumps(_finite(value), indent=indent, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(_finite(value), indent=indent, allow_nan=False)
     write_whole(path, text + "\n")
 
 

@@ -42,9 +42,10 @@ class AdamW:
 class Muon:
     """Muon (Jordan 2024, https://kellerjordan.github.io/posts/muon) under the schedule of `AdamW`.
 
-    The momentum of every kernel, as a matrix from all that an output sees to the outputs, is
-    replaced by a nearly orthogonal matrix near it, so that all directions are learnt at one pace.
-    Biases and the scales of normalisations move by Adam with Nesterov's momentum. Against `AdamW`:
+    The momentum of every kernel, as a matrix of its last axis by all others, is replaced by a
+    nearly orthogonal matrix near it times √max(1, outputs / inputs), so that all directions are
+    learnt at one pace. (The others of an up-convolution are its four taps and its inputs.) Biases
+    and the scales of normalisations move by Adam with Nesterov's momentum. Beside `AdamW`:
     docs/results.md.
     """
 
@@ -98,8 +99,8 @@ def _schedule(settings: AdamW | Muon, largest: float, steps: int) -> optax.Sched
 
 
 def _clip(settings: AdamW | Muon) -> optax.GradientTransformation:
-    none = settings.clip is None
-    return optax.identity() if none else optax.clip_by_global_norm(settings.clip)
+    clip = settings.clip
+    return optax.identity() if clip is None else optax.clip_by_global_norm(clip)
 
 
 def _is_kernel(params: optax.Params) -> optax.Params:
@@ -111,7 +112,9 @@ def _as_matrices(params: optax.Params) -> optax.Params:
     """Kernels as matrices: their last axis by all others. The rest are none."""
 
     def matrix(p: jax.Array) -> contrib.MuonDimensionNumbers | None:
+        if p.ndim < 2:
+            return None
         *inputs, output = range(p.ndim)
-        return contrib.MuonDimensionNumbers(tuple(inputs), (output,)) if inputs else None
+        return contrib.MuonDimensionNumbers(tuple(inputs), (output,))
 
     return jax.tree.map(matrix, params)

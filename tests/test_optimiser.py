@@ -54,7 +54,7 @@ def test_muon_moves_each_kernel_by_a_nearly_orthogonal_matrix():
 
 
 def test_muon_decays_kernels_alone():
-    params = {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}
+    params = {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2), "temperature": jnp.ones(())}
     chain, _ = Muon(learning_rate=0.1, warmup=0.0, weight_decay=0.5).chain(10)
     zero = jax.tree.map(jnp.zeros_like, params)
     updates, _ = chain.update(zero, chain.init(params), params)

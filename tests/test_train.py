@@ -22,7 +22,7 @@ def parts(tiny):
     return [input.load(tiny, part) for part in ("train", "val")]
 
 
-@pytest.mark.parametrize("optimiser", [AdamW(learning_rate=5e-3), Muon()])
+@pytest.mark.parametrize("optimiser", [AdamW(learning_rate=1e-2), Muon()])
 def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(
     optimiser, tiny, parts, tmp_path, monkeypatch
 ):

@@ -18,7 +18,7 @@ from seg_jax import metrics
 from seg_jax.datasets.source import Example, Skeleton, Source
 from seg_jax.errors import InputError
 from seg_jax.losses.common import share
-from seg_jax.metrics.people import People, oks_ap, oks_ap_of_rows, pck
+from seg_jax.metrics.people import People, oks, oks_ap, oks_ap_of_rows, pck
 from seg_jax.overlay import shrunk, skeleton_overlay, write_overlay
 from seg_jax.peaks import Peaks, peaks
 from seg_jax.resize import resize_image, resize_label, resize_points
@@ -227,7 +227,7 @@ class Pose:
         return scores
 
     def details(self, data: Source, decoded: Decoded, example: Example) -> dict[str, float]:
-        """How many people were found, and how many there are."""
+        """How many people were found, those in crowds too, and how many there are."""
         found, _ = self.people_of(data, decoded)
         return {"found": len(found), "true": int((example.joints[..., 2] > 0).any(-1).sum())}
 
@@ -286,22 +286,24 @@ class Pose:
     def _people(self, data: Source, measured: Measured) -> tuple[list[People], list[People]]:
         """Found and true people of each image.
 
-        Who is found in a crowd, or wherever else most joints lie on what isn't known, is left out,
-        as COCO forgives those.
+        Who is found in a crowd, or wherever else most joints lie on what isn't known, is left out
+        unless like a true person: COCO forgives those.
         """
         found, true = [], []
         for k in range(len(measured.area)):
             one = Decoded(Peaks(*(x[k] for x in measured.found.joints)), measured.found.limbs[k])
             people, sure = self.people_of(data, one)
+            joints, area = np.asarray(measured.joints[k]), np.asarray(measured.area[k])
+            there = (joints[..., 2] > 0).any(-1)
+            true.append((joints[there], area[there]))
+
             places = np.stack([one.joints.x, one.joints.y], -1)
             own = (people[:, :, None, :2] == places).all(-1)
             there = people[..., 2] > 0
             known = there & (own & measured.known[k]).any(-1)
             kept = 2 * known.sum(-1) >= there.sum(-1)
+            kept |= (oks(people, *true[-1], data.skeleton.sigmas) >= 0.5).any(-1)
             found.append((people[kept], sure[kept]))
-            joints, area = np.asarray(measured.joints[k]), np.asarray(measured.area[k])
-            there = (joints[..., 2] > 0).any(-1)
-            true.append((joints[there], area[there]))
         return found, true
 
     def _scores(
