@@ -2,12 +2,11 @@
 
     python experiments/dancers_panoptic.py
 
-Protocol: the embedded data set `dancers`, 1200 pictures to train, 40 to validate, 100 to test, of
+Protocol: the embedded data set `dancers`, 3000 pictures to train, 40 to validate, 100 to test, of
 one to five people each; 128×128.
 
-Score, seed 0: PQ 0.814 [0.799, 0.829] (person 0.564, wall 0.930, floor 0.949), mask AP50
-0.732, Dice over classes 0.828, after 14 minutes on 2 CPU cores that tested other things
-meanwhile.
+Score, seed 0: PQ 0.902 [0.892, 0.912] (person 0.756, wall 0.970, floor 0.981), mask AP50 0.900,
+Dice over classes 0.925, after 31 minutes on 2 CPU cores that tested other things meanwhile.
 """
 
 from seg_jax import cli
@@ -16,7 +15,7 @@ from seg_jax.config import Experiment
 from seg_jax.datasets import Dancers
 from seg_jax.losses import Loss
 from seg_jax.models import UNet
-from seg_jax.optimiser import AdamW
+from seg_jax.optimiser import Muon
 from seg_jax.tasks import Panoptic
 
 experiment = Experiment(
@@ -26,17 +25,17 @@ experiment = Experiment(
         features=(16, 32, 64, 96, 128, 128),
         convs=(1, 2, 2, 2, 2, 2),
     ),
-    data=Dancers(train=1200, size=128),
+    data=Dancers(train=3000, size=128),
     task=Panoptic(
         Loss(cross_entropy=1.0, dice=1.0), centre=30, sigma=5, threshold=0.3, objects=16, least=20
     ),
     size=(128, 128),
-    epochs=12,
+    epochs=10,
     batch_size=8,
-    optimiser=AdamW(learning_rate=2e-3),
+    optimiser=Muon(),
     augment=Augment(flip=True, brightness=0.2, contrast=0.2, saturation=0.2),
     average=0.99,
-    evaluate_every=3,
+    evaluate_every=2,
 )
 
 if __name__ == "__main__":
