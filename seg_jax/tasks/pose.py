@@ -38,7 +38,7 @@ class Decoded(NamedTuple):
 
     joints: Peaks
     limbs: Array
-    """(B, L, people, people) float32."""
+    """(B, L, 2 people, 2 people) float32."""
 
 
 class Measured(NamedTuple):
@@ -50,7 +50,7 @@ class Measured(NamedTuple):
     area: Array
     """(N, people) pixels."""
     known: Array
-    """(N, J, people) bool: whether a candidate lies where the truth is known."""
+    """(N, J, 2 people) bool: whether a candidate lies where the truth is known."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Pose:
     """Weight of the squared error of the limbs' fields."""
     balance: float = 10.0
     """So many times more does the error of the fields weigh on a limb, which few pixels are."""
-    threshold: float = 0.15
+    threshold: float = 0.05
     """Least height of a joint in its heat map."""
     people: int = 16
     """Most people of an image, true or found."""
@@ -187,10 +187,17 @@ class Pose:
         return np.concatenate([heat, new.reshape(fields.shape)], -1)
 
     def decode(self, data: Source, predictions: Array, *, scale: float = 1.0) -> Decoded:
-        """Candidates for joints and limbs; `people_of` puts them together."""
+        """Candidates for joints and limbs; `people_of` puts them together.
+
+        A limb's score is the field's along it times the heights of both its joints, which OpenPose
+        leaves out. Places that may be a left or a right joint are peaks of both maps; so there are
+        two candidates for each person.
+        """
         heat, fields = _parts(data.skeleton, predictions)
-        joints = peaks(heat, count=self.people, threshold=self.threshold)
-        return Decoded(joints, limb_scores(fields, joints, data.skeleton.limbs))
+        joints = peaks(heat, count=2 * self.people, threshold=self.threshold)
+        first, second = (joints.score[:, [limb[k] for limb in data.skeleton.limbs]] for k in (0, 1))
+        along = limb_scores(fields, joints, data.skeleton.limbs)
+        return Decoded(joints, along * first[..., None] * second[..., None, :])
 
     def measure(self, data: Source, decoded: Decoded, batch: dict) -> Measured:
         """What was found beside what is true."""

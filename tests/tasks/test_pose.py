@@ -201,6 +201,18 @@ class TestRoundTrip:
         assert (ap(1) == pytest.approx(1)) == forgiven
 
     @each_skeleton
+    def test_limbs_count_by_the_heights_of_their_joints(self, data):
+        limbs = np.array(data.skeleton.limbs)
+        heights = np.linspace(0.3, 0.9, len(data.skeleton.joints), dtype=np.float32)
+        maps = np.array(perfect(FINE, data, anyone(data)))
+        whole = decode(data, maps)
+        maps[..., : len(heights)] *= heights
+        lower = decode(data, maps)
+        assert whole.limbs.any()
+        ends = heights[limbs].prod(-1)[:, None, None]
+        np.testing.assert_allclose(lower.limbs, whole.limbs * ends, rtol=1e-4, atol=1e-6)
+
+    @each_skeleton
     def test_nobody_is_found_on_empty_maps(self, data):
         joints = len(data.skeleton.joints)
         maps = jnp.zeros((1, *SHAPE, len(FINE.maps(data))))
