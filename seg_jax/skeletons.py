@@ -190,8 +190,8 @@ def assemble(
     limb_scores,
     limbs: Limbs,
     *,
-    least_joints: int = 3,
-    least_score: float = 0.2,
+    least_joints: int = 4,
+    least_score: float = 0.4,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Puts the people of one image together from candidates, greedily, limb by limb (section 3.5).
 
@@ -209,7 +209,7 @@ def assemble(
       limbs: L pairs of joints, the surest first.
       least_joints: of a person; who has fewer is dropped.
       least_score: of a person, the sum of the joints' and the limbs' scores by number of joints;
-        who has less is dropped. The authors' code has 4 joints and 0.4.
+        who has less is dropped. Both are those of the authors' code.
 
     Returns:
       people: (N, J, 3) float32, x, y and score of each joint; all 0 where it wasn't found.

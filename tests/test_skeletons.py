@@ -338,7 +338,7 @@ class TestAssemble:
         pairs[:2] = np.eye(2)
         pairs[2, 0, 1] = 0.9  # from the first's joint 0 to the second's joint 2
         x = np.arange(6.0).reshape(3, 2)
-        people, _ = assemble(x, x, np.ones((3, 2)), pairs, limbs)
+        people, _ = assemble(x, x, np.ones((3, 2)), pairs, limbs, least_joints=3)
         assert sorted(people[..., 0].tolist()) == [[0, 2, 4], [1, 3, 5]]
 
     def test_halves_that_begin_apart_become_one(self):
@@ -352,10 +352,9 @@ class TestAssemble:
     def test_who_has_few_joints_or_little_score_is_dropped(self):
         x = y = np.zeros((3, 1))
         arguments = x, y, np.full((3, 1), 0.3), np.full((2, 1, 1), 0.3), ((0, 1), (1, 2))
-        assert len(assemble(*arguments)[0]) == 1
+        assert len(assemble(*arguments, least_joints=3)[0]) == 1
         assert len(assemble(*arguments, least_joints=4)[0]) == 0
-        assert len(assemble(*arguments, least_score=0.51)[0]) == 0
-        people, sure = assemble(*arguments, least_score=0.51)
+        people, sure = assemble(*arguments, least_joints=3, least_score=0.51)
         assert people.shape == (0, 3, 3)
         assert sure.shape == (0,)
 
@@ -371,8 +370,9 @@ class TestAssemble:
         moved_pairs = [
             scores[mixed[a]][:, mixed[b]] for (a, b), scores in zip(limbs, pairs, strict=True)
         ]
-        people, sure = assemble(x, y, score, pairs, limbs)
-        again, sure_again = assemble(*moved, moved_pairs, limbs)
+        everybody = {"least_joints": 1, "least_score": 0}
+        people, sure = assemble(x, y, score, pairs, limbs, **everybody)
+        again, sure_again = assemble(*moved, moved_pairs, limbs, **everybody)
         np.testing.assert_allclose(sure, sure_again, rtol=1e-6)
         np.testing.assert_array_equal(sorted_people(people), sorted_people(again))
 
@@ -401,14 +401,14 @@ class TestRoundTrip:
     def test_who_lacks_a_joint_in_the_middle_comes_back_in_parts(self):
         truth = crowd(np.random.default_rng(0), 1)
         truth[0, 12, 2] = 0  # the neck
-        people, _ = read(*maps_of(truth))
+        people, _ = read(*maps_of(truth), least_joints=3)
         parts = [[0, 1, 2], [3, 4, 5], [6, 7, 8], [9, 10, 11]]  # legs and arms
         assert sorted(np.nonzero(p[:, 2])[0].tolist() for p in people) == parts
 
     def test_crossing_limbs_are_told_apart(self):
         limbs = (0, 1), (1, 2)
         truth = joints_of([[(10, 10), (50, 50), (50, 80)], [(10, 50), (50, 10), (90, 10)]])
-        people, _ = read(*maps_of(truth, limbs), limbs)
+        people, _ = read(*maps_of(truth, limbs), limbs, least_joints=3)
         assert_same_people(people, truth)
 
     @pytest.mark.parametrize("shift", [(6, 0), (12, 3), (7, -6)])

@@ -75,7 +75,7 @@ class Pose:
     """Least height of a joint in its heat map."""
     people: int = 16
     """Most people of an image, true or found."""
-    least_joints: int = 3
+    least_joints: int = 4
     """A person with fewer joints is dropped."""
 
     best: ClassVar[str] = "ap"
