@@ -5,9 +5,9 @@
 Protocol: 200 photographs to train, 20 to validate, 80 to test, by a committed list; one annotated
 person each; 160×160, from scratch.
 
-Score, seed 0: OKS AP 0.000, PCK@0.2 0.075 (head 0.231, neck 0.220, wrists 0.011), after 24 minutes
-on 2 CPU cores that did other things as well. That is nothing usable: so few photographs from
-scratch, for so short.
+Score, seed 0, while heat maps were learnt by squares (commit d944f77; not trained again since): OKS
+AP 0.000, PCK@0.2 0.075 (head 0.231, neck 0.220, wrists 0.011), after 24 minutes on 2 CPU cores that
+did other things as well. That is nothing usable: so few photographs from scratch, for so short.
 """
 
 from seg_jax import cli
