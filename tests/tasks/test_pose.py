@@ -204,10 +204,9 @@ class TestRoundTrip:
     def test_limbs_count_by_the_heights_of_their_joints(self, data):
         limbs = np.array(data.skeleton.limbs)
         heights = np.linspace(0.3, 0.9, len(data.skeleton.joints), dtype=np.float32)
-        maps = np.array(perfect(FINE, data, anyone(data)))
+        maps = perfect(FINE, data, anyone(data))
         whole = decode(data, maps)
-        maps[..., : len(heights)] *= heights
-        lower = decode(data, maps)
+        lower = decode(data, maps.at[..., : len(heights)].multiply(heights))
         assert whole.limbs.any()
         ends = heights[limbs].prod(-1)[:, None, None]
         np.testing.assert_allclose(lower.limbs, whole.limbs * ends, rtol=1e-4, atol=1e-6)
