@@ -74,7 +74,7 @@ class Pose:
     threshold: float = 0.05
     """Least height of a joint in its heat map."""
     people: int = 16
-    """Most people of an image, true or found."""
+    """Most true people of an image; of each joint, twice as many candidates are kept."""
     least_joints: int = 4
     """A person with fewer joints is dropped."""
 
@@ -201,14 +201,9 @@ class Pose:
 
     def measure(self, data: Source, decoded: Decoded, batch: dict) -> Measured:
         """What was found beside what is true."""
-        valid = batch["valid"]
-        row, column = (
-            jnp.clip(jnp.round(place).astype(jnp.int32), 0, side - 1)
-            for place, side in zip(
-                (decoded.joints.y, decoded.joints.x), valid.shape[1:], strict=True
-            )
-        )
-        known = valid[jnp.arange(len(valid))[:, None, None], row, column]
+        row, column = (jnp.round(v).astype(jnp.int32) for v in (decoded.joints.y, decoded.joints.x))
+        image = jnp.arange(len(row))[:, None, None]
+        known = batch["valid"][image, row, column]
         return Measured(decoded, batch["joints"], batch["area"], known)
 
     def people_of(self, data: Source, decoded: Decoded) -> People:
@@ -304,12 +299,8 @@ class Pose:
             there = (joints[..., 2] > 0).any(-1)
             true.append((joints[there], area[there]))
 
-            places = np.stack([one.joints.x, one.joints.y], -1)
-            own = (people[:, :, None, :2] == places).all(-1)
-            there = people[..., 2] > 0
-            known = there & (own & measured.known[k]).any(-1)
-            kept = 2 * known.sum(-1) >= there.sum(-1)
-            kept |= (oks(people, *true[-1], data.skeleton.sigmas) >= 0.5).any(-1)
+            unlike = (oks(people, *true[-1], data.skeleton.sigmas) < 0.5).all(-1)
+            kept = ~(unlike & _mostly_unknown(people, one.joints, measured.known[k]))
             found.append((people[kept], sure[kept]))
         return found, true
 
@@ -325,6 +316,14 @@ class Pose:
 def _parts(skeleton: Skeleton, maps: Array) -> tuple[Array, Array]:
     """Heat maps (..., J) and fields (..., 2L)."""
     return maps[..., : len(skeleton.joints)], maps[..., len(skeleton.joints) :]
+
+
+def _mostly_unknown(people: np.ndarray, candidates: Peaks, known: np.ndarray) -> np.ndarray:
+    """Whether most joints of each person (N, J, 3) are candidates where the truth isn't known."""
+    places = np.stack([candidates.x, candidates.y], -1)
+    own = (people[:, :, None, :2] == places).all(-1)
+    there = people[..., 2] > 0
+    return 2 * (there & (own & known).any(-1)).sum(-1) < there.sum(-1)
 
 
 def _mirrored_limbs(skeleton: Skeleton) -> tuple[np.ndarray, np.ndarray]:
