@@ -17,7 +17,7 @@ from seg_jax.config import Experiment
 from seg_jax.datasets import Nuclei
 from seg_jax.losses import Loss
 from seg_jax.models import UNet
-from seg_jax.optimiser import AdamW
+from seg_jax.optimiser import Muon
 from seg_jax.tasks import Panoptic
 
 experiment = Experiment(
@@ -42,7 +42,7 @@ experiment = Experiment(
     standardise=True,
     epochs=30,
     batch_size=4,
-    optimiser=AdamW(learning_rate=2e-3),
+    optimiser=Muon(),
     augment=Augment(
         flip=True,
         rotate90=True,
