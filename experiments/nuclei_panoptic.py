@@ -6,9 +6,10 @@ Protocol: 140 images to train, 20 to validate, 40 to test, by a committed list t
 of image in proportion; all of them fluorescence, 256×256; from scratch.
 
 Score on the 40, seeds 0, 1 and 2: AP at 0.5 as in the Bowl 0.792, 0.808 and 0.806, PQ 0.723, 0.724
-and 0.728, after 10 minutes on 2 CPU cores. By AdamW: 0.766, 0.802 and 0.787; so the same net with a
-border class and a watershed (`benchmarks/nuclei_watershed.py`): 0.750, 0.765 and 0.756. Published
-on the whole set: 0.83 (Mask R-CNN) to 0.86 (StarDist).
+and 0.728, after 10 minutes on 2 CPU cores. The same net with a border class and a watershed
+(`benchmarks/nuclei_watershed.py`), seed 0: 0.774. By AdamW the three seeds had 0.766, 0.802 and
+0.787, and with a watershed 0.750, 0.765 and 0.756. Published on the whole set: 0.83 (Mask R-CNN) to
+0.86 (StarDist).
 """
 
 from seg_jax import cli
