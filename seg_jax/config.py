@@ -90,6 +90,12 @@ def check(experiment: Experiment, *, devices: int, space: int = 1) -> None:
             f"model.outputs is {experiment.model.outputs}, but task and data need {len(maps)} "
             f"map{'s' * (len(maps) > 1)} ({named}); set --model.outputs {len(maps)}"
         )
+    of_model, of_task = (getattr(x, "stride", 1) for x in (experiment.model, experiment.task))
+    if of_model != of_task:
+        raise InputError(
+            f"model.stride is {of_model}, but task wants maps of stride {of_task}; "
+            f"set --model.stride {of_task}"
+        )
     positive = ("epochs", "batch_size", "accumulate", "evaluate_every", "log_every")
     for name in positive:
         if getattr(experiment, name) <= 0:

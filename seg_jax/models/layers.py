@@ -288,21 +288,22 @@ def _kernel_gradient(x: Array, gradient: Array, size: int) -> Array:
     return jax.lax.scan(add, zero, chunks)[0]
 
 
-def pad_to_multiple(x: Array, multiple: int) -> tuple[Array, tuple[slice, ...]]:
+def pad_to_multiple(x: Array, multiple: int, cell: int = 1) -> tuple[Array, tuple[slice, ...]]:
     """Pads height and width to multiples, evenly on both sides, by repeating the border.
 
     Args:
       x: (B, H, W, C).
       multiple: what height and width are to be divisible by.
+      cell: pixels from cell to cell of the output, a divisor of H, W and `multiple`.
 
     Returns:
-      The padded images and the index that crops an output of their size back to H×W.
+      The padded images and the index that crops an output of their size back to H/cell × W/cell.
     """
-    pads = [(short // 2, short - short // 2) for short in (-n % multiple for n in x.shape[1:3])]
-    crop = tuple(
-        slice(before, before + n) for (before, _), n in zip(pads, x.shape[1:3], strict=True)
-    )
-    if any(map(any, pads)):
+    sides = [n // cell for n in x.shape[1:3]]
+    shorts = [-n % (multiple // cell) for n in sides]
+    pads = [(short // 2 * cell, (short - short // 2) * cell) for short in shorts]
+    crop = tuple(slice(short // 2, short // 2 + n) for short, n in zip(shorts, sides, strict=True))
+    if any(shorts):
         x = jnp.pad(x, [(0, 0), *pads, (0, 0)], mode="edge")
     return x, (slice(None), *crop)
 

@@ -10,6 +10,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
 
+from seg_jax.errors import InputError
 from seg_jax.models import layers
 from seg_jax.models.layers import Dtype, Norm
 
@@ -17,8 +18,8 @@ from seg_jax.models.layers import Dtype, Norm
 class UNet(nn.Module):
     """A U-Net of any depth and width, for images of any height, width and channels.
 
-    Maps (B, H, W, C) to float32 logits (B, H, W, outputs). Sizes that the stride (2 to the number
-    of poolings) doesn't divide are padded by repeating the border, and cropped back.
+    Maps (B, H, W, C) to float32 logits (B, H, W, outputs), or coarser ones. Sizes that 2 to the
+    number of poolings doesn't divide are padded by repeating the border, and cropped back.
     """
 
     outputs: int = 1
@@ -29,6 +30,8 @@ class UNet(nn.Module):
     """3×3 convolutions a block: one number, or one for each level."""
     decoder: tuple[int, ...] | None = None
     """Channels of each decoder block, deepest first, 0 for none; the encoder's if not given."""
+    stride: int = 1
+    """Pixels from cell to cell of the maps: 2, 4, … to end the decoder one, two, … levels early."""
     norm: Norm = "batch"
     """Normalisation in every block."""
     norm_after_relu: bool = False
@@ -54,19 +57,21 @@ class UNet(nn.Module):
           axis_name: the device axis over which BatchNorm averages, under pmap.
 
         Returns:
-          (B, H, W, outputs) float32.
+          (B, H / stride, W / stride, outputs) float32.
 
         Raises:
-          InputError: if `convs` or `decoder` hasn't one entry a level.
+          InputError: if `convs` or `decoder` hasn't one entry a level, or the maps can't have this
+            stride.
         """
         *levels, bottom = self.features
         *level_convs, bottom_convs = layers.per_level("convs", self.convs, len(self.features))
-        decoder = levels[::-1] if self.decoder is None else self.decoder
-        decoder = layers.per_level("decoder", decoder, len(levels))
+        ups = range(_poolings(self.stride, x.shape[1:3], len(levels)), len(levels))[::-1]
+        decoder = [levels[i] for i in ups] if self.decoder is None else self.decoder
+        decoder = layers.per_level("decoder", decoder, len(ups))
         block = layers.blocks_of(self, train=train, axis_name=axis_name)
         drop = nn.Dropout(self.dropout, deterministic=not train)
 
-        x, crop = layers.pad_to_multiple(x.astype(self.dtype), 2 ** len(levels))
+        x, crop = layers.pad_to_multiple(x.astype(self.dtype), 2 ** len(levels), cell=self.stride)
         skips = []
         for i, (features, convs) in enumerate(zip(levels, level_convs, strict=True)):
             x = block((features,) * convs, name=f"encoder_{i}")(x)
@@ -79,13 +84,26 @@ class UNet(nn.Module):
         else:
             x = block((bottom,) * bottom_convs, name="bottom")(x)
         x = drop(x)
-        for i, features in zip(reversed(range(len(levels))), decoder, strict=True):
+        for i, features in zip(ups, decoder, strict=True):
             up = layers.upsampling(self.up, levels[i], dtype=self.dtype, name=f"up_{i}")
             x = jnp.concatenate([skips[i], up(x)], axis=-1)
             if features:
                 x = block((features,) * level_convs[i], name=f"decoder_{i}")(x)
         x = layers.conv(self.outputs, 1, dtype=self.dtype, name="head")(x)
         return x[crop].astype(jnp.float32)
+
+
+def _poolings(stride: int, size: tuple[int, ...], most: int) -> int:
+    """How many poolings give maps of this stride."""
+    strides = [2**k for k in range(most + 1)]
+    if stride not in strides:
+        raise InputError(f"model.stride is {stride}; it must be one of {strides}")
+    if any(n % stride for n in size):
+        raise InputError(
+            f"model.stride is {stride}, which doesn't divide images of {size[0]}×{size[1]}; "
+            "choose another --size or --model.stride"
+        )
+    return strides.index(stride)
 
 
 def lesson_unet(**changes) -> UNet:

@@ -73,6 +73,8 @@ class Pose:
     """So many times more does the error of the fields weigh on a limb, which few pixels are."""
     threshold: float = 0.05
     """Least height of a joint in its heat map."""
+    stride: int = 1
+    """Pixels of the training size from cell to cell of the network's maps."""
     people: int = 16
     """Most true people of an image; of each joint, twice as many candidates are kept."""
     least_joints: int = 4
@@ -84,8 +86,9 @@ class Pose:
         for name in ("sigma", "width"):
             if getattr(self, name) <= 0:
                 raise InputError(f"task.{name} is {getattr(self, name)}; it must be above 0")
-        if self.people < 1:
-            raise InputError(f"task.people is {self.people}; it must be at least 1")
+        for name in ("stride", "people"):
+            if getattr(self, name) < 1:
+                raise InputError(f"task.{name} is {getattr(self, name)}; it must be at least 1")
 
     def check(self, data: Source) -> None:
         """Refuses data without joints, or whose joints can't be mirrored or measured by."""
@@ -135,7 +138,9 @@ class Pose:
         }
 
     def objective(self, data: Source, maps: Array, batch: dict, *, axis_name=None) -> Array:
-        """Cross-entropy of the heat maps h, squared error of the fields f, over the valid pixels.
+        """Cross-entropy of the heat maps h, squared error of the fields f, over the valid cells.
+
+        A cell is valid if all of its pixels are.
 
         heat · meanⱼ (−hⱼ log ĥⱼ − (1 − hⱼ) log (1 − ĥⱼ))
         + field · meanₗ (1 + balance · ‖fₗ‖²) ‖f̂ₗ − fₗ‖² / 2.
@@ -147,21 +152,30 @@ class Pose:
         skeleton, joints = data.skeleton, batch["joints"]
         swapped = joints[:, :, jnp.array(skeleton.mirrored)]
         joints = jnp.where(batch["mirrored"][:, None, None, None], swapped, joints)
-        shape, valid = maps.shape[1:3], batch["valid"].astype(jnp.float32)
-        heat = heat_maps(joints, shape, sigma=self.sigma)
-        fields = part_affinity(joints, skeleton.limbs, shape, width=self.width)
+        (b, h, w, _), stride = maps.shape, self.stride
+        valid = batch["valid"].reshape(b, h, stride, w, stride).all((2, 4))
+        heat = heat_maps(joints, (h, w), sigma=self.sigma, stride=stride)
+        fields = part_affinity(joints, skeleton.limbs, (h, w), width=self.width, stride=stride)
         logits, found_fields = _parts(skeleton, maps)
         entropy = optax.sigmoid_binary_cross_entropy(logits - RARE, heat)
         error = self.heat * jnp.mean(entropy, -1)
         square = ((found_fields - fields) ** 2).reshape(*fields.shape[:-1], -1, 2).sum(-1)
         on_limb = (fields**2).reshape(*fields.shape[:-1], -1, 2).sum(-1)
         error += self.field * jnp.mean((1 + self.balance * on_limb) * square / 2, -1)
-        return share(jnp.where(batch["valid"], error, 0), valid, axis_name)
+        return share(jnp.where(valid, error, 0), valid.astype(jnp.float32), axis_name)
 
     def predictions(self, data: Source, maps: Array) -> Array:
-        """Heat maps from 0 to 1, and the fields."""
+        """Heat maps from 0 to 1, and the fields, of every pixel.
+
+        Between cells by Lanczos's kernel: at a stride of 4 it moves the peak of a Gaussian of 5
+        pixels by 0.05 of them, the cubic one by 0.28.
+        """
         logits, fields = _parts(data.skeleton, maps)
-        return jnp.concatenate([jax.nn.sigmoid(logits - RARE), fields], -1)
+        found = jnp.concatenate([jax.nn.sigmoid(logits - RARE), fields], -1)
+        if self.stride == 1:
+            return found
+        b, h, w, k = found.shape
+        return jax.image.resize(found, (b, h * self.stride, w * self.stride, k), "lanczos3")
 
     def mirrored(self, data: Source, predictions: Array, axes: tuple[int, ...]) -> Array:
         """Left and right change places where one axis is flipped, and fields their direction."""

@@ -195,20 +195,28 @@ class TestUpsample:
 
 class TestPadToMultiple:
     @settings(max_examples=25, deadline=None, derandomize=True)
-    @given(st.integers(1, 70), st.integers(1, 70), st.sampled_from([1, 2, 4, 16, 32]))
-    def test_pads_no_more_than_needed_and_evenly(self, height, width, multiple):
+    @given(
+        st.integers(1, 70),
+        st.integers(1, 70),
+        st.sampled_from([1, 2, 4, 16, 32]),
+        st.sampled_from([1, 2, 4]),
+    )
+    def test_pads_no_more_than_needed_and_evenly(self, rows, columns, multiple, cell):
         crop = []
 
         def pad(x):
-            padded, index = layers.pad_to_multiple(x, multiple)
+            padded, index = layers.pad_to_multiple(x, multiple * cell, cell)
             crop.extend(index)
             return padded
 
-        padded = jax.eval_shape(pad, jax.ShapeDtypeStruct((1, height, width, 1), jnp.float32)).shape
-        for axis, n in ((1, height), (2, width)):
-            assert padded[axis] == -(-n // multiple) * multiple
+        image = jax.ShapeDtypeStruct((1, rows * cell, columns * cell, 1), jnp.float32)
+        padded = jax.eval_shape(pad, image).shape
+        for axis, n in ((1, rows), (2, columns)):
+            cells = padded[axis] // cell
+            assert padded[axis] == cells * cell
+            assert cells == -(-n // multiple) * multiple
             assert crop[axis].stop - crop[axis].start == n
-            assert 0 <= (padded[axis] - crop[axis].stop) - crop[axis].start <= 1
+            assert 0 <= (cells - crop[axis].stop) - crop[axis].start <= 1
 
     @pytest.mark.parametrize("size", [(5, 8), (1, 1), (4, 8)])
     def test_repeats_the_border_and_crops_back(self, size):

@@ -264,6 +264,9 @@ def test_constructors_take_changes_and_refuse_what_they_do_not_know(make):
     [
         (UNET.clone(convs=(1, 2, 3)), r"model\.convs has 3 entries for 2 levels"),
         (UNET.clone(decoder=(8, 8)), r"model\.decoder has 2 entries for 1 levels"),
+        (UNET.clone(stride=2, decoder=(8,)), r"model\.decoder has 1 entries for 0 levels"),
+        (UNET.clone(stride=3), r"model\.stride is 3; it must be one of \[1, 2\]"),
+        (UNET.clone(features=(8,) * 7, stride=64), "stride is 64, which doesn't divide .* 32×32"),
         (SEGNET.clone(decoder=(8,)), r"model\.decoder has 1 entries for 2 levels"),
         (SEGNET.clone(bottom=4), "16 channels that level 1 pooled, but 4 arrive.*--model.bottom"),
         (SEGNET.clone(decoder=(4, 0)), "8 channels that level 0 pooled, but 4 arrive"),
@@ -272,6 +275,23 @@ def test_constructors_take_changes_and_refuse_what_they_do_not_know(make):
 def test_a_net_that_does_not_fit_together_says_where(net, error):
     with pytest.raises(InputError, match=error):
         parameters(net)
+
+
+@pytest.mark.parametrize(("stride", "size"), [(2, (22, 14)), (4, (20, 36)), (8, (16, 24))])
+def test_coarse_maps_end_the_decoder_early(stride, size):
+    net = UNet(outputs=2, features=(8, 8, 16, 16), convs=1, stride=stride)
+    x = images(2, *size, 3)
+    variables = jit(partial(net.init, train=False))(jax.random.key(0), x)
+    kept = sorted(name for name in variables["params"] if name.startswith("decoder"))
+    assert kept == [f"decoder_{i}" for i in range(3) if 2**i >= stride]
+    logits = predictor(net)(variables, x)
+    assert logits.shape == (2, size[0] // stride, size[1] // stride, 2)
+    assert np.std(logits) > 0.1
+
+    padded, crop = layers.pad_to_multiple(x, 8, cell=stride)
+    assert padded.shape != x.shape or stride == 8
+    outside = predictor(net)(variables, padded)
+    np.testing.assert_allclose(logits, outside[crop], rtol=1e-5, atol=1e-5)
 
 
 def parameters(net, channels=3):

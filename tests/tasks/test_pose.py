@@ -297,6 +297,30 @@ class TestObjective:
         np.testing.assert_allclose(value, expected[batch["valid"]].mean(), rtol=1e-5)
         np.testing.assert_array_equal((gradient != 0).any(-1), batch["valid"])
 
+    def test_a_cell_is_valid_if_all_of_its_pixels_are(self):
+        task, joints = dataclasses.replace(FINE, stride=2), anyone(DANCERS)
+        batch = batch_of(joints)
+        batch["valid"][0, 3, 8] = False
+        cells = SHAPE[0] // 2, SHAPE[1] // 2
+        maps = jax.random.normal(jax.random.key(0), (1, *cells, 40))
+        gradient = jax.jit(jax.grad(functools.partial(task.objective, DANCERS)))(maps, batch)
+        expected = np.ones((1, *cells), bool)
+        expected[0, 1, 4] = False
+        np.testing.assert_array_equal((gradient != 0).any(-1), expected)
+
+    def test_coarse_maps_are_those_of_the_picture_at_their_size(self):
+        """Up to the place of the cells' centres, which are between pixels."""
+        coarse, joints = Pose(sigma=4, width=3, people=3, stride=2), anyone(DANCERS)
+        small = resize_points(joints[..., :2], SHAPE, cells := (SHAPE[0] // 2, SHAPE[1] // 2))
+        small = np.concatenate([small, joints[..., 2:]], -1)
+        maps = jax.random.normal(jax.random.key(0), (1, *cells, 40))
+        fine = Pose(sigma=2, width=1.5, people=3)
+        values = (
+            jax.jit(functools.partial(task.objective, DANCERS))(maps, batch)
+            for task, batch in ((coarse, batch_of(joints)), (fine, batch_of(small, cells)))
+        )
+        np.testing.assert_allclose(*values, rtol=1e-5)
+
     def test_shares_of_devices_sum_to_the_whole(self):
         joints = anyone(DANCERS, batch=6)
         batch = batch_of(joints)
@@ -402,7 +426,17 @@ def test_what_does_not_fit_together_is_refused(data, outputs, message):
         check(experiment, devices=1)
 
 
-@pytest.mark.parametrize("field", ["sigma", "width", "people"])
+@pytest.mark.parametrize(("of_model", "of_task"), [(1, 4), (2, 1)])
+def test_another_stride_than_the_networks_is_refused(of_model, of_task):
+    experiment = Experiment(
+        "pose", UNet(outputs=40, stride=of_model), DANCERS, Pose(stride=of_task)
+    )
+    message = f"model.stride is {of_model}, .* of stride {of_task}; set --model.stride {of_task}"
+    with pytest.raises(InputError, match=message):
+        check(experiment, devices=1)
+
+
+@pytest.mark.parametrize("field", ["sigma", "width", "stride", "people"])
 def test_zero_is_refused_by_name(field):
     with pytest.raises(InputError, match=rf"task\.{field} is 0; it must be "):
         Pose(**{field: 0})
@@ -468,15 +502,18 @@ class Puppets:
             )
 
 
-def test_two_pictures_are_learnt_by_heart():
-    data, task, size, steps = Puppets(), Pose(sigma=1.5, width=1.5, people=2), (32, 32), 160
+@pytest.mark.parametrize("stride", [1, 2])
+def test_two_pictures_are_learnt_by_heart(stride):
+    data, size, steps = Puppets(), (32, 32), 160
+    task = Pose(sigma=1.5 * stride, width=1.5, stride=stride, people=2)
     examples = list(data.read("train"))
     batch = arrays_of(task, data, examples, size) | {
         "image": np.stack([example.image for example in examples]),
         "epoch": np.zeros(2, np.int32),
         "index": np.arange(2, dtype=np.int32),
     }
-    model = UNet(outputs=len(task.maps(data)), features=(16, 32))
+    features = (16,) * stride + (32,)
+    model = UNet(outputs=len(task.maps(data)), features=features, stride=stride)
     optimiser, _ = AdamW(learning_rate=1e-2).chain(steps)
     objective = functools.partial(task.objective, data)
     step = jax.jit(make_train_step(model, optimiser, objective, augmentation=Augment(), seed=0))
@@ -510,6 +547,22 @@ def test_fields_turn_with_their_limbs_where_the_aspect_ratio_changes():
     found = Pose().resized(DANCERS, maps, wide)
     assert expected[y, x, limb].any()
     np.testing.assert_allclose(found[y, x, limb], expected[y, x, limb], atol=1e-3)
+
+
+@pytest.mark.parametrize("stride", [2, 4])
+def test_joints_keep_their_place_between_cells(stride):
+    task = Pose(sigma=1.25 * stride, people=1, stride=stride)
+    side, cells = 24 * stride, (24, 24)
+    rng = np.random.default_rng(0)
+    joints = np.full((1, 1, len(DANCERS.skeleton.joints), 3), 2, np.float32)
+    joints[..., :2] = rng.uniform(4 * stride, 20 * stride, (*joints.shape[:-1], 2))
+    heat = heat_maps(joints, cells, sigma=task.sigma, stride=stride)
+    maps = maps_of(DANCERS, np.concatenate([heat, np.zeros((1, *cells, 26))], -1))
+    predictions = task.predictions(DANCERS, maps)
+    assert predictions.shape == (1, side, side, 40)
+    found = task.decode(DANCERS, predictions).joints
+    places = np.stack([found.x, found.y], -1)[0, :, 0]
+    np.testing.assert_allclose(places, joints[0, 0, :, :2], atol=0.1)
 
 
 @pytest.mark.parametrize("times", [3, 4])
