@@ -26,10 +26,11 @@ experiment = Experiment(
     model=UNet(
         outputs=55,  # 17 joints, 19 limbs' fields of two directions
         features=(64, 128, 256, 512, 512, 512),
+        stride=4,
         dtype="bfloat16",
     ),
     data=CocoKeypoints(root=Path("data/coco"), val=0.01),
-    task=Pose(people=30, sigma=4, width=3),
+    task=Pose(people=30, sigma=4, width=3, stride=4),
     cache=Path("data/coco_pose_256"),
     size=(256, 256),
     epochs=60,

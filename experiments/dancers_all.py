@@ -22,7 +22,10 @@ experiment = dataclasses.replace(
     panoptic,
     name="dancers_all",
     model=panoptic.model.clone(outputs=panoptic.model.outputs + pose.model.outputs),
-    task=Together(panoptic=panoptic.task, pose=pose.task),
+    task=Together(
+        panoptic=panoptic.task,
+        pose=dataclasses.replace(pose.task, sigma=2.5, width=2, stride=1),
+    ),
 )
 
 if __name__ == "__main__":

@@ -79,6 +79,11 @@ class Pose:
     """Most true people of an image; of each joint, twice as many candidates are kept."""
     least_joints: int = 4
     """A person with fewer joints is dropped."""
+    least_score: float = 0.4
+    """And one whose joints and limbs have a lower score by number of joints; 0 keeps everybody.
+
+    Nets that saw little are unsure of every joint, and need a lower one.
+    """
 
     best: ClassVar[str] = "ap"
 
@@ -223,7 +228,8 @@ class Pose:
     def people_of(self, data: Source, decoded: Decoded) -> People:
         """The people of one image: (N, J, 3) x, y and score of their joints, and (N,) scores."""
         joints, limbs = decoded.joints, data.skeleton.limbs
-        return assemble(*joints, decoded.limbs, limbs, least_joints=self.least_joints)
+        least = {"least_joints": self.least_joints, "least_score": self.least_score}
+        return assemble(*joints, decoded.limbs, limbs, **least)
 
     def scores(self, data: Source, measured: Measured) -> dict[str, float]:
         """COCO's AP, AP50, AP75 and recall by OKS, and PCK@0.2, over all images."""

@@ -39,6 +39,13 @@ class Together:
 
     best: ClassVar[str] = "pq_ap"
 
+    def __post_init__(self):
+        if self.pose.stride != 1:
+            raise InputError(
+                f"task.pose.stride is {self.pose.stride}, but objects need maps of every pixel; "
+                "set --task.pose.stride 1"
+            )
+
     def check(self, data: Source) -> None:
         """Refuses data without objects or joints."""
         self.panoptic.check(data)

@@ -200,6 +200,15 @@ class TestRoundTrip:
         assert ap(0) < 1
         assert (ap(1) == pytest.approx(1)) == forgiven
 
+    def test_who_is_unsure_is_dropped(self, clear):
+        """Maps of half the height: joints count a half, limbs an eighth."""
+        batch = arrays_of(FINE, DANCERS, clear, (96, 96))
+        maps = perfect(FINE, DANCERS, batch["joints"], (96, 96)) / 2
+        found = jax.tree.map(lambda x: np.asarray(x)[0], decode(DANCERS, maps))
+        for least, count in ((0.5, len(clear[0].joints)), (0.7, 0)):
+            task = dataclasses.replace(FINE, least_score=least)
+            assert len(task.people_of(DANCERS, found)[0]) == count
+
     @each_skeleton
     def test_limbs_count_by_the_heights_of_their_joints(self, data):
         limbs = np.array(data.skeleton.limbs)

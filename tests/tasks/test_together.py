@@ -54,6 +54,11 @@ def test_each_part_is_mirrored_and_resized_as_its_task_does(axes):
     )
 
 
+def test_coarse_maps_are_refused_as_objects_need_all():
+    with pytest.raises(InputError, match=r"task.pose.stride is 2.*set --task.pose.stride 1"):
+        Together(pose=Pose(stride=2))
+
+
 def test_data_without_joints_is_refused():
     with pytest.raises(InputError, match="Nuclei has no joints"):
         TASK.check(Nuclei())
