@@ -58,6 +58,8 @@ class Experiment:
     """Average the predictions of an image and of those mirror images that training showed."""
     seed: int = 0
     """Of weights, order, augmentation and dropout."""
+    weights_from: Path | None = None
+    """Folder of a run whose best weights training begins with, where names and shapes agree."""
     evaluate_every: float = 5.0
     """Epochs between evaluations on the validation part, each followed by a checkpoint."""
     log_every: int = 10

@@ -12,11 +12,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
-from flax import struct
+from flax import struct, traverse_util
 from jax import Array
 
 from seg_jax.augment import Augment, augment
 from seg_jax.datasets.source import VOID
+from seg_jax.errors import InputError
 
 Batch = dict[str, Array]
 Variables = dict[str, Any]
@@ -57,6 +58,28 @@ def init_state(
         opt_state=optimiser.init(variables["params"]),
         average=jax.tree.map(jnp.copy, variables),  # a buffer can be donated only once
     )
+
+
+def begin_with(state: TrainState, variables: Variables) -> tuple[TrainState, list[str]]:
+    """The state with another net's variables in place of its own, where names and shapes agree.
+
+    Returns:
+      The state, and the names of the net's own that stayed.
+
+    Raises:
+      InputError: if none agree.
+    """
+    own, others = (traverse_util.flatten_dict(x, sep="/") for x in (state.variables, variables))
+    taken = {n: x for n, x in others.items() if n in own and own[n].shape == x.shape}
+    if not taken:
+        raise InputError(
+            "weights_from: that net has no weights of the names and shapes of this one's; name a "
+            "run of a like net"
+        )
+    found = traverse_util.unflatten_dict(own | taken, sep="/")
+    found = jax.tree.map(jnp.array, found)
+    average = jax.tree.map(jnp.copy, found)
+    return state.replace(variables=found, average=average), sorted(own.keys() - taken.keys())
 
 
 def to_float(image: Array) -> Array:

@@ -13,7 +13,8 @@ from seg_jax.errors import InputError
 from seg_jax.input import Examples, training_batch, training_steps
 from seg_jax.log import Log, NotFinite
 from seg_jax.parallel import is_first_host, on_devices, own_rows, preemption, replicate
-from seg_jax.step import init_state, make_eval_step, make_train_step
+from seg_jax.predict import load
+from seg_jax.step import begin_with, init_state, make_eval_step, make_train_step
 
 
 class Preempted(Exception):
@@ -40,7 +41,8 @@ def train(
       The last step.
 
     Raises:
-      InputError: if the loss stopped being finite, or a checkpoint couldn't be written.
+      InputError: if the loss stopped being finite, a checkpoint couldn't be written, or no weights
+        of `weights_from` fit.
       Preempted: after SIGTERM, once the state is saved.
     """
     batch_size, seed = experiment.batch_size, experiment.seed
@@ -73,6 +75,10 @@ def train(
     state = init_state(
         experiment.model, optimiser, seed=seed, shape=examples.arrays["image"].shape[1:]
     )
+    if experiment.weights_from is not None and checkpoints.latest_step is None:
+        state, own = begin_with(state, load(experiment.weights_from)[1])
+        if is_first_host() and own:
+            print(f"not taken from {experiment.weights_from}: {', '.join(own)}")
     state = replicate(checkpoints.resume(state), mesh)
     first = int(state.step)
     log = Log(

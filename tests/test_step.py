@@ -3,13 +3,15 @@ from functools import partial
 import jax
 import numpy as np
 import optax
+import pytest
 
 from seg_jax.augment import Augment
 from seg_jax.datasets import VOID, Nevi
+from seg_jax.errors import InputError
 from seg_jax.input import training_batch
 from seg_jax.losses import Loss
 from seg_jax.models import UNet
-from seg_jax.step import init_state, make_eval_step, make_train_step
+from seg_jax.step import begin_with, init_state, make_eval_step, make_train_step
 from seg_jax.tasks import Semantic
 
 ADAM = optax.adam(1e-2)
@@ -68,6 +70,26 @@ def test_equal_seeds_give_equal_weights_and_steps(blobs):
     batch = training_batch(blobs, 0, batch_size=4, seed=0)
     step = step_of(augmentation=Augment(flip=True, noise=0.1))
     assert_equal(step(state_of(), batch), step(state_of(), batch))
+
+
+def test_weights_of_a_like_net_are_taken_but_for_its_head():
+    other = init_state(NET.clone(outputs=3), ADAM, seed=1, shape=(16, 16, 3)).variables
+    own = state_of()
+    state, stayed = begin_with(own, other)
+    assert stayed == ["params/head/bias", "params/head/kernel"]
+    assert_equal(state.variables["params"]["head"], own.variables["params"]["head"])
+    for name in ("encoder_0", "up_0"):
+        assert_equal(state.variables["params"][name], other["params"][name])
+    assert_equal(state.variables["batch_stats"], other["batch_stats"])
+    assert_equal(state.average, state.variables)
+    assert_equal((state.step, state.opt_state), (own.step, own.opt_state))
+    jax.tree.map(lambda x: x.delete(), state.variables)  # as a step does that is given the state
+    assert_equal(state.average["batch_stats"], other["batch_stats"])
+
+
+def test_weights_of_which_none_fit_are_refused():
+    with pytest.raises(InputError, match=r"weights_from: .* name a run of a like net"):
+        begin_with(state_of(), {"params": {"dense": {"kernel": np.ones((3, 3))}}})
 
 
 def test_augmentation_depends_on_epoch_index_and_seed_not_on_the_place_in_the_batch(blobs):

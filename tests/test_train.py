@@ -1,4 +1,5 @@
 import dataclasses
+from functools import partial
 
 import jax
 import numpy as np
@@ -10,6 +11,7 @@ from seg_jax.errors import InputError
 from seg_jax.log import Log, read_metrics
 from seg_jax.optimiser import AdamW, Muon
 from seg_jax.parallel import Parallel, make_mesh
+from seg_jax.predict import load
 from seg_jax.train import train as train_on
 
 
@@ -48,6 +50,19 @@ def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(
     lines = [lines_of(tmp_path / name) for name in ("whole", "stopped")]
     assert lines[0] == lines[1]
     assert [line["step"] for line in lines[0] if "val_dice" in line] == [4, 8]
+
+
+def test_a_run_begins_with_the_weights_of_another(tiny, parts, finished_run, tmp_path, monkeypatch):
+    still = dataclasses.replace(tiny, weights_from=finished_run, optimiser=AdamW(1e-12), epochs=1)
+    train(still, *parts, tmp_path)
+    begun, others = state_of(still, tmp_path).variables["params"], load(finished_run)[1]["params"]
+    jax.tree.map(partial(np.testing.assert_allclose, atol=1e-9), begun, others)
+
+    def gone(workdir):
+        raise AssertionError("a run that goes on asked for them again")
+
+    monkeypatch.setattr("seg_jax.train.load", gone)
+    train(dataclasses.replace(still, epochs=2), *parts, tmp_path)
 
 
 def test_without_a_validation_part_the_last_weights_count(tiny, parts, tmp_path):
