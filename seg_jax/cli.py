@@ -164,15 +164,19 @@ def run_experiment(experiment: Experiment) -> None:
     workdir = experiment.folder
     mesh = parallel.make_mesh(experiment.parallel)
     config.check(experiment, devices=mesh.size, space=parallel.space_of(mesh))
+    predict.shapes_of_state(experiment)  # refuses a net that doesn't fit together
     _refuse_another(workdir, experiment)
     if (workdir / "scores.json").exists():
         scores = json.loads((workdir / "scores.json").read_text())
         print(f"{workdir} is finished: {evaluate.in_words(scores)}")
         print(f"report: {report.write_report(workdir)}")
         return
-    examples, validation = (input.load(experiment, part) for part in ("train", "val"))
     first = parallel.is_first_host()
-    if first and not (workdir / "config.json").exists():  # else it was checked at the first start
+    new = first and not (workdir / "config.json").exists()  # else it was checked at the first start
+    if new and experiment.weights_from is not None:
+        predict.load(experiment.weights_from)
+    examples, validation = (input.load(experiment, part) for part in ("train", "val"))
+    if new:
         input.check_test(experiment)
     kept = json.dumps(config.to_json(experiment), indent=2) + "\n"
     if first:

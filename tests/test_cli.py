@@ -2,6 +2,7 @@ import dataclasses
 import json
 import shutil
 import sys
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -12,6 +13,7 @@ from seg_jax import cli
 from seg_jax.datasets import Dancers, Folder
 from seg_jax.datasets.images import read_mask
 from seg_jax.errors import InputError
+from seg_jax.models import UNet
 from seg_jax.tasks import Panoptic
 
 
@@ -77,6 +79,21 @@ def test_errors_come_before_the_workdir(tiny, monkeypatch, tmp_path):
     with pytest.raises(SystemExit, match="error: batch_size is 0"):
         cli.run(tiny)
     assert not workdir.exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model": UNet(features=(4, 8), convs=(1, 2, 3))}, "model.convs has 3 entries"),
+        ({"weights_from": Path("nowhere")}, "nowhere is no workdir"),
+    ],
+)
+def test_a_net_that_cannot_begin_is_refused_before_data_are_read(changes, message, tiny, tmp_path):
+    unread = Folder(path=tmp_path / "unread")
+    experiment = dataclasses.replace(tiny, data=unread, workdir=tmp_path / "run", **changes)
+    with pytest.raises(InputError, match=message):
+        cli.run_experiment(experiment)
+    assert not (tmp_path / "run").exists()
 
 
 def test_predict(finished_run, tmp_path, monkeypatch, capsys):
