@@ -16,16 +16,13 @@ from dancers_panoptic import experiment as panoptic
 from dancers_pose import experiment as pose
 
 from seg_jax import cli
-from seg_jax.tasks import Together
+from seg_jax.tasks import Pose, Together
 
 experiment = dataclasses.replace(
     panoptic,
     name="dancers_all",
     model=panoptic.model.clone(outputs=panoptic.model.outputs + pose.model.outputs),
-    task=Together(
-        panoptic=panoptic.task,
-        pose=dataclasses.replace(pose.task, sigma=2.5, width=2, stride=1),
-    ),
+    task=Together(panoptic=panoptic.task, pose=Pose(people=8, sigma=2.5, width=2)),
 )
 
 if __name__ == "__main__":

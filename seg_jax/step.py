@@ -76,8 +76,7 @@ def begin_with(state: TrainState, variables: Variables) -> tuple[TrainState, lis
             "weights_from: that net has no weights of the names and shapes of this one's; name a "
             "run of a like net"
         )
-    found = traverse_util.unflatten_dict(own | taken, sep="/")
-    found = jax.tree.map(jnp.array, found)
+    found = jax.tree.map(jnp.array, traverse_util.unflatten_dict(own | taken, sep="/"))
     average = jax.tree.map(jnp.copy, found)
     return state.replace(variables=found, average=average), sorted(own.keys() - taken.keys())
 

@@ -227,9 +227,13 @@ class Pose:
 
     def people_of(self, data: Source, decoded: Decoded) -> People:
         """The people of one image: (N, J, 3) x, y and score of their joints, and (N,) scores."""
-        joints, limbs = decoded.joints, data.skeleton.limbs
-        least = {"least_joints": self.least_joints, "least_score": self.least_score}
-        return assemble(*joints, decoded.limbs, limbs, **least)
+        return assemble(
+            *decoded.joints,
+            decoded.limbs,
+            data.skeleton.limbs,
+            least_joints=self.least_joints,
+            least_score=self.least_score,
+        )
 
     def scores(self, data: Source, measured: Measured) -> dict[str, float]:
         """COCO's AP, AP50, AP75 and recall by OKS, and PCK@0.2, over all images."""
