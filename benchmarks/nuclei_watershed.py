@@ -72,7 +72,7 @@ def main(baseline: Baseline) -> None:
         network = predict.predictor(run, variables)
         matches = []
         for example in run.data.read("test"):
-            found = objects(parted(network(example.image[None])[0]))
+            found = objects(parted(network([example.image])[0]))
             true = objects(example.instance)
             valid = jnp.ones(example.label.shape, bool)
             shared = segments.shared_pixels(found, true, valid)

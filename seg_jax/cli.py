@@ -65,6 +65,7 @@ def predict_command(
     out: Path = Path("predictions"),
     every: int = 1,
     video: float | None = None,
+    scales: tuple[float, ...] | None = None,
 ) -> None:
     """Predicts masks at the images' own sizes, and overlays; of a video, those of its frames.
 
@@ -75,22 +76,31 @@ def predict_command(
         predictions/NAME_00000.png, … and overlays/NAME.mp4.
       every: Of a video, take only the first frame and each that comes so many later.
       video: Also join a folder's overlays into overlays/FOLDER.mp4, so many a second.
+      scales: Magnifications of the training size at which predictions are averaged, such as 1 1.5;
+        the experiment's if not given.
     """
     if not images:
         raise InputError("no image named; name image files, folders or videos after the workdir")
-    count = predict.predict_files(workdir, images, out, every=every, video=video)
+    count = predict.predict_files(workdir, images, out, every=every, video=video, scales=scales)
     images = f"{count} image{'s' * (count != 1)}"
     print(f"{images}: {out / 'predictions'}, overlays in {out / 'overlays'}")
 
 
-def evaluate_command(workdir: tyro.conf.Positional[Path], /, part: Part = "test") -> None:
+def evaluate_command(
+    workdir: tyro.conf.Positional[Path],
+    /,
+    part: Part = "test",
+    scales: tuple[float, ...] | None = None,
+) -> None:
     """Scores a run's network again and writes its scores, predictions and report.
 
     Args:
       workdir: Folder of a run.
       part: Part of the run's data set.
+      scales: Magnifications of the training size at which predictions are averaged, such as 1 1.5;
+        the experiment's if not given.
     """
-    print(evaluate.in_words(evaluate.evaluate(workdir, part)))
+    print(evaluate.in_words(evaluate.evaluate(workdir, part, scales=scales)))
     print(f"report: {report.write_report(workdir)}")
 
 

@@ -56,6 +56,8 @@ class Experiment:
     """Decay of the moving average of the weights, which is what is evaluated; 0 for none."""
     test_flips: bool = True
     """Average the predictions of an image and of those mirror images that training showed."""
+    test_scales: tuple[float, ...] = (1.0,)
+    """Average the predictions at these magnifications of the training size, too."""
     seed: int = 0
     """Of weights, order, augmentation and dropout."""
     weights_from: Path | None = None
@@ -66,6 +68,12 @@ class Experiment:
     """Steps between log lines."""
     parallel: Parallel = field(default_factory=Parallel)
     """Where it computes."""
+
+    def __post_init__(self):
+        if not self.test_scales or min(self.test_scales) <= 0:
+            raise InputError(
+                f"test_scales is {self.test_scales}; name magnifications above 0, such as 1 1.5"
+            )
 
     @property
     def folder(self) -> Path:

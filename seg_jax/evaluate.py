@@ -21,7 +21,6 @@ from seg_jax.errors import InputError
 from seg_jax.files import write_json
 from seg_jax.input import Examples, evaluation_batches
 from seg_jax.predict import CocoFiles, decoder, fill_up, in_batches, load, predictor
-from seg_jax.resize import resize_image
 from seg_jax.step import Batch, Step, Variables
 
 
@@ -61,17 +60,24 @@ def validate(
     return {"loss": float(np.mean(losses)), **scores}
 
 
-def evaluate(workdir: Path, part: Part = "test") -> dict:
+def evaluate(
+    workdir: Path, part: Part = "test", *, scales: tuple[float, ...] | None = None
+) -> dict:
     """Scores a workdir's network and writes what it found.
 
     Writes scores.json, per_image.csv, predictions/ID.png (at the images' own sizes) and
     overlays/ID.jpg into the workdir; where the task has objects, predictions/coco.json; where it
     has stuff as well, predictions/panoptic.json and predictions/panoptic/ID.png.
 
+    Args:
+      workdir: a run's.
+      part: of its data set.
+      scales: of the training size at which predictions are averaged; the experiment's if not given.
+
     Returns:
       What scores.json holds, where null stands for NaN.
     """
-    experiment, variables, step = load(workdir)
+    experiment, variables, step = load(workdir, scales)
     task, data, size = experiment.task, experiment.data, experiment.size
     predict, decode = predictor(experiment, variables), decoder(experiment)
     measure = jax.jit(partial(task.measure, data))
@@ -89,7 +95,7 @@ def evaluate(workdir: Path, part: Part = "test") -> dict:
     coco = CocoFiles(experiment)
     rows, at_size, at_own, details = [], [], [], []
     for batch in _chunks(tqdm(data.read(part), desc=part, unit="image"), experiment.batch_size):
-        images = [resize_image(example.image, size) for example in batch]
+        images = [example.image for example in batch]
         predictions = in_batches(predict, images, experiment.batch_size)
         for example, maps in zip(batch, predictions, strict=True):
             own_size = example.image.shape[:2]
@@ -111,6 +117,7 @@ def evaluate(workdir: Path, part: Part = "test") -> dict:
     coco.write(workdir)
 
     scores = {"part": part, "step": step, "n": len(rows), "best": task.best}
+    scores["scales"] = list(experiment.test_scales)
     scores |= task.summary(data, _joined(at_size), [])
     own = task.summary(data, _joined(at_own), details)
     scores["own_size"] = {name: value for name, value in own.items() if name != "per_class"}

@@ -1,5 +1,6 @@
 """From a workdir and pictures of any size to what the task makes of them at that size."""
 
+import dataclasses
 import json
 import math
 import re
@@ -25,8 +26,8 @@ from seg_jax.resize import resize_image
 from seg_jax.step import TrainState, Variables, init_state, normalise, to_float
 from seg_jax.video import VIDEO_SUFFIXES, read_frames, write_video
 
-Predict = Callable[[np.ndarray], np.ndarray]
-"""Images (B, H, W, C) uint8 at the training size to predictions (B, H, W, K) float32."""
+Predict = Callable[[Sequence[np.ndarray]], np.ndarray]
+"""B images (height, width, C) uint8 to predictions at the training size, (B, H, W, K) float32."""
 
 
 def read_experiment(workdir: Path) -> Experiment:
@@ -50,9 +51,21 @@ def shapes_of_state(experiment: Experiment) -> TrainState:
     )
 
 
-def load(workdir: Path) -> tuple[Experiment, Variables, int]:
-    """The experiment of a workdir, the variables to predict with, and their step."""
+def load(
+    workdir: Path, scales: tuple[float, ...] | None = None
+) -> tuple[Experiment, Variables, int]:
+    """The experiment of a workdir, the variables to predict with, and their step.
+
+    Args:
+      workdir: a run's.
+      scales: take the place of the experiment's `test_scales`.
+
+    Raises:
+      InputError: if the folder isn't a workdir, or `scales` make no sense.
+    """
     experiment = read_experiment(workdir)
+    if scales is not None:
+        experiment = dataclasses.replace(experiment, test_scales=scales)
     checkpoints = Checkpoints(workdir, read_only=True)
     variables, step = checkpoints.restore_for_prediction(shapes_of_state(experiment))
     checkpoints.close()
@@ -60,7 +73,7 @@ def load(workdir: Path) -> tuple[Experiment, Variables, int]:
 
 
 def predictor(experiment: Experiment, variables: Variables) -> Predict:
-    """Compiles the prediction, averaged over an image's mirror images where the experiment says so.
+    """Compiles the prediction, averaged over sizes and mirror images as the experiment says.
 
     Args:
       experiment: names the network and the task.
@@ -68,6 +81,11 @@ def predictor(experiment: Experiment, variables: Variables) -> Predict:
     """
     model, task, data = experiment.model, experiment.task, experiment.data
     mirrors = experiment.augment.mirrors if experiment.test_flips else ((),)
+    stride = getattr(task, "stride", 1)
+    sizes = [
+        tuple(stride * max(1, round(scale * side / stride)) for side in experiment.size)
+        for scale in experiment.test_scales
+    ]
 
     @jax.jit
     def predict(variables: Variables, image: Array) -> Array:
@@ -79,15 +97,22 @@ def predictor(experiment: Experiment, variables: Variables) -> Predict:
 
         return sum(map(seen_mirrored, mirrors)) / len(mirrors)
 
-    return lambda image: np.asarray(predict(variables, image))
+    def seen_at(size: tuple[int, int], images: Sequence[np.ndarray]) -> np.ndarray:
+        image = np.stack([resize_image(image, size) for image in images])
+        found = np.asarray(predict(variables, image))
+        if size == experiment.size:
+            return found
+        return np.stack([task.resized(data, maps, experiment.size) for maps in found])
+
+    return lambda images: sum(seen_at(size, images) for size in sizes) / len(sizes)
 
 
 def in_batches(predict: Predict, images: Sequence[np.ndarray], batch_size: int) -> np.ndarray:
-    """Predicts any number of images of one size with batches of one shape."""
+    """Predicts any number of images with batches of one shape."""
     rows = []
     for start in range(0, len(images), batch_size):
-        batch = np.stack(images[start : start + batch_size])
-        filled = np.resize(batch, (batch_size, *batch.shape[1:]))
+        batch = list(images[start : start + batch_size])
+        filled = (batch * batch_size)[:batch_size]
         rows.append(predict(filled)[: len(batch)])
     return np.concatenate(rows)
 
@@ -198,6 +223,7 @@ def predict_files(
     *,
     every: int = 1,
     video: float | None = None,
+    scales: tuple[float, ...] | None = None,
 ) -> int:
     """Predicts image files, those of folders, and frames of videos, at their own sizes.
 
@@ -212,6 +238,7 @@ def predict_files(
       every: of a video, take the first frame and each that comes so many later.
       video: also join the overlays of a folder into overlays/FOLDER.mp4, in order of their names,
         so many a second.
+      scales: of the training size at which predictions are averaged; the experiment's if not given.
 
     Returns:
       How many images and frames were predicted.
@@ -227,7 +254,7 @@ def predict_files(
     if video is not None and not folders:
         raise InputError("--video joins the images of a folder; name one, or leave it out")
     _refuse_twins([file for found in files.values() for file in found], folders)
-    experiment, variables, _ = load(workdir)
+    experiment, variables, _ = load(workdir, scales)
     task, data = experiment.task, experiment.data
     predict, decode = predictor(experiment, variables), decoder(experiment)
     coco = CocoFiles(experiment)
@@ -238,8 +265,8 @@ def predict_files(
         nonlocal count
         images = iter(images)
         while some := list(islice(images, TOGETHER)):
-            small = np.stack([resize_image(image, experiment.size) for _, image in some])
-            for (name, image), predictions in zip(some, predict(small), strict=True):
+            found = predict([image for _, image in some])
+            for (name, image), predictions in zip(some, found, strict=True):
                 decoded = decode(predictions, image.shape[:2])
                 stem = Path(name).stem
                 coco.add(stem, name, image, task.save(data, decoded, out, stem, image))

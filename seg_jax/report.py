@@ -197,7 +197,10 @@ def _reached(run: Run) -> str:
 
 def _count(run: Run) -> str:
     number = run.scores.get("n", len(run.images))
-    return f"{number:,} {run.scores.get('part', 'test')} image{'s' * (number != 1)}"
+    count = f"{number:,} {run.scores.get('part', 'test')} image{'s' * (number != 1)}"
+    scales = run.scores.get("scales", [1])
+    times = " and ".join(f"{scale:g}" for scale in scales)
+    return count + (f" (seen at {times} times the training size)" if scales != [1] else "")
 
 
 def _scores(run: Run) -> str:

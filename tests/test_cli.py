@@ -120,7 +120,13 @@ def test_predict_videos(finished_run, tmp_path, monkeypatch, capsys):
 
 
 def test_evaluate_and_report(finished_run, tmp_path, monkeypatch, capsys):
+    seg_jax(monkeypatch, "evaluate", finished_run, "--scales", 1, 1.5)
+    page = (finished_run / "report.html").read_text()
+    assert "(seen at 1 and 1.5 times the training size)" in page
+    with pytest.raises(SystemExit, match=r"error: test_scales is .*; name magnifications above 0"):
+        seg_jax(monkeypatch, "evaluate", finished_run, "--scales", 1, 0)
     seg_jax(monkeypatch, "evaluate", finished_run)
+    assert "(seen at" not in (finished_run / "report.html").read_text()
     assert "Dice" in capsys.readouterr().out
     (finished_run / "report.html").unlink()
     seg_jax(monkeypatch, "report", finished_run)

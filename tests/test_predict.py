@@ -1,18 +1,21 @@
 import dataclasses
 import json
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
 
 from seg_jax import predict
 from seg_jax.augment import Augment
+from seg_jax.config import Experiment
 from seg_jax.datasets import Dancers
 from seg_jax.datasets.images import read_image, read_mask
 from seg_jax.errors import InputError
+from seg_jax.models import UNet
 from seg_jax.predict import CocoFiles, in_batches, load, predict_files, predictor
 from seg_jax.resize import resize_image
-from seg_jax.tasks import Panoptic
+from seg_jax.tasks import Panoptic, Pose
 from seg_jax.tasks.semantic import labels_of
 from seg_jax.video import read_frames, write_video
 
@@ -63,12 +66,45 @@ def test_only_mirror_images_that_training_showed_are_averaged(finished_run, show
     np.testing.assert_allclose(found, sum(back) / len(back), atol=1e-5)
 
 
+def test_sizes_are_averaged_each_from_the_images_own_pixels(finished_run):
+    experiment, variables, _ = load(finished_run)
+    height, width = experiment.size
+    larger = round(1.5 * height), round(1.5 * width)
+    rng = np.random.default_rng(0)
+    images = [rng.integers(0, 256, (*size, 3), dtype=np.uint8) for size in (larger, (37, 53))]
+
+    at_training_size = predictor(experiment, variables)(images)
+    assert at_training_size.shape == (2, height, width, 1)
+    shown = [resize_image(image, experiment.size) for image in images]
+    np.testing.assert_array_equal(predictor(experiment, variables)(shown), at_training_size)
+
+    at_larger = predictor(dataclasses.replace(experiment, size=larger), variables)(images)
+    back = np.stack([resize_image(maps, experiment.size) for maps in at_larger])
+    load_at, _, _ = load(finished_run, scales=(1.0, 1.5))
+    found = predictor(load_at, variables)(images)
+    np.testing.assert_allclose(found, (at_training_size + back) / 2, atol=1e-6)
+    assert np.abs(back - at_training_size).max() > 1e-3
+
+
+def test_sizes_are_whole_multiples_of_the_stride():
+    net = UNet(outputs=40, features=(4, 4, 4), stride=4)
+    experiment = Experiment(
+        name="pose", model=net, data=Dancers(), task=Pose(stride=4), size=(24, 40)
+    )
+    variables = net.init(jax.random.key(0), np.zeros((1, 24, 40, 3), np.float32), train=False)
+    at = [dataclasses.replace(experiment, test_scales=(scale,)) for scale in (1.25, 28 / 24)]
+    images = [np.random.default_rng(0).integers(0, 256, (24, 40, 3), dtype=np.uint8)]
+    first, second = (predictor(each, variables)(images) for each in at)  # 32 × 52 and 28 × 48
+    assert first.shape == second.shape == (1, 24, 40, 40)
+    assert not np.allclose(first, second)
+
+
 def test_batches_of_one_shape_give_each_image_its_own_answer():
     shapes = []
 
     def mean_of(batch):
-        shapes.append(batch.shape)
-        return batch.mean((1, 2, 3), keepdims=True)
+        shapes.append(np.shape(batch))
+        return np.mean(batch, (1, 2, 3), keepdims=True)
 
     images = [np.full((2, 2, 1), k, np.uint8) for k in range(5)]
     np.testing.assert_array_equal(in_batches(mean_of, images, 3)[:, 0, 0, 0], range(5))

@@ -552,7 +552,7 @@ def evaluated(tiny, tmp_path_factory):
         tiny, data=source, task=task, size=size, batch_size=3, workdir=root / "run"
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("seg_jax.evaluate.load", lambda _: (experiment, {"params": {}}, 0))
+        patch.setattr("seg_jax.evaluate.load", lambda *_: (experiment, {"params": {}}, 0))
         patch.setattr("seg_jax.evaluate.predictor", lambda *_: lambda images: predictions)
         return experiment, evaluate(experiment.workdir)
 
