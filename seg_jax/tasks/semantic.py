@@ -1,5 +1,6 @@
 """Semantic segmentation: the class of every pixel."""
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -120,8 +121,10 @@ class Semantic:
         """Distances in pixels; for several classes the mean over those in prediction or label."""
         label, binary = example.label, len(data.classes) == 1
         decoded = decoded[: label.shape[0], : label.shape[1]]
-        present = [1] if binary else np.union1d(decoded, label[label != VOID])
         seen = label != VOID
+        present = [1] if binary else np.union1d(decoded[seen], label[seen])
+        if not len(present):
+            return dict.fromkeys(DISTANCES, math.nan)
         return {
             name: float(np.mean([distance((decoded == k) & seen, label == k) for k in present]))
             for name, distance in DISTANCES.items()
@@ -184,4 +187,5 @@ def _per_image(score, counts: Counts) -> np.ndarray:
     """(N,) from counts (N, K): the foreground's score, or the mean over the classes present."""
     if counts.tp.shape[-1] == 1:
         return score(counts)[:, 0]
-    return metrics.macro(score(counts, empty=np.nan))
+    there = counts.tp + counts.fp + counts.fn > 0
+    return metrics.macro(np.where(there, score(counts, empty=np.nan), np.nan))
