@@ -111,7 +111,7 @@ class Panoptic:
     def arrays(
         self, data: Source, example: Example, size: tuple[int, int]
     ) -> dict[str, np.ndarray]:
-        """`label`, and `instance` (H, W) uint16, numbered from 1 without a gap.
+        """`label`; `instance` (H, W) uint16, numbered from 1 without a gap; `objects` (), the most.
 
         Raises:
           InputError: if there are more objects than `objects`.
@@ -123,7 +123,11 @@ class Panoptic:
                 f"{example.id}: has {count} objects, but task.objects is {self.objects}; "
                 f"set --task.objects {count} or more"
             )
-        return {"label": resize_label(example.label, size), "instance": instance}
+        return {
+            "label": resize_label(example.label, size),
+            "instance": instance,
+            "objects": np.array(self.objects),  # so that a cache of more isn't taken for this task
+        }
 
     def objective(self, data: Source, maps: Array, batch: dict, *, axis_name=None) -> Array:
         """loss(classes) + centre · MSE(heat map) + offset · L1(offsets).
@@ -177,7 +181,7 @@ class Panoptic:
         category = jnp.argmax(by_category, axis=-1)
         is_thing = jnp.isin(category, jnp.array(things))
 
-        window = 2 * round(scale * (self.window - 1) / 2) + 1
+        window = 2 * max(min(1, self.window // 2), round(scale * (self.window - 1) / 2)) + 1
         found = peaks(
             heat[None, ..., None], count=self.objects, window=window, threshold=self.threshold
         )

@@ -14,7 +14,7 @@ from PIL import Image
 from quality import quality_by_sets
 from scipy import ndimage
 
-from seg_jax import cli, config
+from seg_jax import cli, config, input
 from seg_jax.augment import Augment
 from seg_jax.datasets import VOID, CocoPanoptic, Dancers, Folder, Nevi
 from seg_jax.datasets.source import Example
@@ -196,7 +196,7 @@ class TestDecode:
     def test_mirror_images_agree(self, data, axes):
         pictures = [draw(np.random.default_rng(k), data, gaps=0.5) for k in range(2)]
         batch = batch_of(self.task, data, pictures)
-        turned = {name: jnp.flip(x, axes) for name, x in batch.items()}
+        turned = {n: jnp.flip(x, axes) if x.ndim > 1 else x for n, x in batch.items()}
         straight, mirrored = (
             self.task.predictions(data, jnp.asarray(perfect_maps(self.task, data, b)))
             for b in (batch, turned)
@@ -304,6 +304,22 @@ class TestArrays:
             InputError, match=r"drawn: has 20 objects.*set --task\.objects 20 or more"
         ):
             Panoptic(objects=19).arrays(CELLS, example, SIZE)
+
+    def test_a_cache_of_more_objects_is_refused(self, tiny, tmp_path):
+        more, fewer = (
+            dataclasses.replace(
+                tiny,
+                data=Dancers(train=2, size=32),
+                task=Panoptic(objects=n),
+                size=(32, 32),
+                cache=tmp_path,
+            )
+            for n in (8, 7)
+        )
+        input.load(more, "train")
+        assert len(input.load(more, "train")) == 2
+        with pytest.raises(InputError, match=r"data and task don't give .* so any more"):
+            input.load(fewer, "train")
 
 
 class TestObjective:
@@ -713,3 +729,14 @@ def test_fields_in_pixels_grow_with_the_picture():
         for x, scale in ((predictions, 1.0), (larger, 1.0), (larger, 2.0))
     ]
     assert counts == [1, 2, 1]
+
+
+@pytest.mark.parametrize("window", [3, 5])
+def test_a_window_holds_a_neighbour_however_small_the_picture(window):
+    data, task = Dancers(), Panoptic(window=window, objects=8, least=1, threshold=0.3)
+    row, column = np.mgrid[:16, :16]
+    maps = np.zeros((1, 16, 16, 9), np.float32)
+    maps[..., 3] = 20
+    maps[..., 6] = np.exp(-((row - 8) ** 2 + (column - 8) ** 2) / 8)
+    segments = task.decode(data, task.predictions(data, maps), scale=0.25).segments
+    assert int((segments.category[0, 1:9] > 0).sum()) == 1
