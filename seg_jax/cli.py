@@ -176,9 +176,10 @@ def run_experiment(experiment: Experiment) -> None:
     config.check(experiment, devices=mesh.size, space=parallel.space_of(mesh))
     predict.shapes_of_state(experiment)  # refuses a net that doesn't fit together
     _refuse_another(workdir, experiment)
-    if (workdir / "scores.json").exists():
+    # Not by its scores alone, which `seg-jax evaluate` gives a stopped run too.
+    if all((workdir / name).exists() for name in ("environment.json", "scores.json")):
         scores = json.loads((workdir / "scores.json").read_text())
-        print(f"{workdir} is finished: {evaluate.in_words(scores)}")
+        print(f"{workdir} is finished; {scores['part']}: {evaluate.in_words(scores)}")
         print(f"report: {report.write_report(workdir)}")
         return
     first = parallel.is_first_host()
@@ -196,9 +197,9 @@ def run_experiment(experiment: Experiment) -> None:
     _require_shared(workdir)
     train.train(experiment, examples, validation, workdir, mesh)
     if first:
-        _write_environment(workdir, mesh)
         scores = evaluate.evaluate(workdir)
         path = report.write_report(workdir)
+        _write_environment(workdir, mesh)
         print(f"test: {evaluate.in_words(scores)} on {scores['n']} images")
         print(f"report: {path}")
     parallel.wait_for_all_hosts("scores")

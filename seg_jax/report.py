@@ -62,7 +62,7 @@ class Run(NamedTuple):
     environment: dict[str, Any]
     lines: list[dict[str, Any]]
     scores: dict[str, Any] | None
-    """None until the run is finished."""
+    """None until the run is scored."""
     images: list[dict[str, Any]]
 
     @property
@@ -178,7 +178,7 @@ def _summary(run: Run) -> str:
     if "parameters" in run.scores:
         facts.append(f"{run.scores['parameters']:,} parameters")
     took = run.environment.get("seconds")
-    facts.append("finished" if took is None else f"finished in {_duration(took)}")
+    facts.append(_reached(run) if took is None else f"finished in {_duration(took)}")
     interval = _interval(run.scores, run.best, "95 % interval ")
     return f"""{_note(" · ".join(facts))}
 <p class="score"><strong>{_number(run.scores.get(run.best))}</strong> {_label(run.best)}

@@ -44,8 +44,22 @@ def test_a_finished_run_holds_all_that_was_promised(finished_run):
 def test_running_again_says_that_it_is_finished(finished_run, tiny, capsys):
     before = (finished_run / "metrics.jsonl").read_bytes()
     cli.run_experiment(dataclasses.replace(tiny, workdir=finished_run))
-    assert "is finished: Dice" in capsys.readouterr().out
+    assert "is finished; test: Dice" in capsys.readouterr().out
     assert (finished_run / "metrics.jsonl").read_bytes() == before
+
+
+def test_scores_alone_finish_no_run(finished_run, tiny, tmp_path, monkeypatch, capsys):
+    workdir = shutil.copytree(finished_run, tmp_path / "run")
+    for name in ("environment.json", "scores.json"):  # as a kill before the evaluation leaves it
+        (workdir / name).unlink()
+    seg_jax(monkeypatch, "evaluate", workdir, "--part", "val")
+    assert (workdir / "scores.json").exists()
+    assert "not finished, last heard of at step" in (workdir / "report.html").read_text()
+    capsys.readouterr()
+    cli.run_experiment(dataclasses.replace(tiny, workdir=workdir))
+    assert "is finished" not in capsys.readouterr().out
+    assert json.loads((workdir / "scores.json").read_text())["part"] == "test"
+    assert "finished in" in (workdir / "report.html").read_text()
 
 
 def test_a_field_that_is_new_since_a_run_began_does_not_refuse_it(
