@@ -24,6 +24,7 @@ from seg_jax.datasets.source import Part
 from seg_jax.errors import InputError
 from seg_jax.files import write_json, write_whole
 from seg_jax.log import read_metrics
+from seg_jax.step import fitting
 
 PREEMPTED = 75
 """Exit code of a run that saved and stopped at SIGTERM: to be started again (EX_TEMPFAIL)."""
@@ -174,7 +175,7 @@ def run_experiment(experiment: Experiment) -> None:
     workdir = experiment.folder
     mesh = parallel.make_mesh(experiment.parallel)
     config.check(experiment, devices=mesh.size, space=parallel.space_of(mesh))
-    predict.shapes_of_state(experiment)  # refuses a net that doesn't fit together
+    shapes = predict.shapes_of_state(experiment)  # refuses a net that doesn't fit together
     _refuse_another(workdir, experiment)
     # Not by its scores alone, which `seg-jax evaluate` gives a stopped run too.
     if all((workdir / name).exists() for name in ("environment.json", "scores.json")):
@@ -185,7 +186,7 @@ def run_experiment(experiment: Experiment) -> None:
     first = parallel.is_first_host()
     new = first and not (workdir / "config.json").exists()  # else it was checked at the first start
     if new and experiment.weights_from is not None:
-        predict.load(experiment.weights_from)
+        fitting(shapes.variables, predict.load(experiment.weights_from)[1])
     examples, validation = (input.load(experiment, part) for part in ("train", "val"))
     if new:
         input.check_test(experiment)
@@ -198,8 +199,8 @@ def run_experiment(experiment: Experiment) -> None:
     train.train(experiment, examples, validation, workdir, mesh)
     if first:
         scores = evaluate.evaluate(workdir)
-        path = report.write_report(workdir)
         _write_environment(workdir, mesh)
+        path = report.write_report(workdir)
         print(f"test: {evaluate.in_words(scores)} on {scores['n']} images")
         print(f"report: {path}")
     parallel.wait_for_all_hosts("scores")

@@ -60,22 +60,33 @@ def init_state(
     )
 
 
+def fitting(own: Variables, others: Variables) -> dict[str, Array]:
+    """Those of another net's variables, by name, that agree in name and shape with a net's own.
+
+    Raises:
+      InputError: if no kernel does.
+    """
+    own, others = (traverse_util.flatten_dict(x, sep="/") for x in (own, others))
+    found = {n: x for n, x in others.items() if n in own and own[n].shape == x.shape}
+    if all(x.ndim < 2 for x in found.values()):
+        raise InputError(
+            "weights_from: that net has no weights of the names and shapes of this one's; name a "
+            "run of a like net"
+        )
+    return found
+
+
 def begin_with(state: TrainState, variables: Variables) -> tuple[TrainState, list[str]]:
-    """The state with another net's variables in place of its own, where names and shapes agree.
+    """The state with what is `fitting` of another net's variables in place of its own.
 
     Returns:
       The state, and the names of the net's own that stayed.
 
     Raises:
-      InputError: if none agree.
+      InputError: if no kernel fits.
     """
-    own, others = (traverse_util.flatten_dict(x, sep="/") for x in (state.variables, variables))
-    taken = {n: x for n, x in others.items() if n in own and own[n].shape == x.shape}
-    if not taken:
-        raise InputError(
-            "weights_from: that net has no weights of the names and shapes of this one's; name a "
-            "run of a like net"
-        )
+    taken = fitting(state.variables, variables)
+    own = traverse_util.flatten_dict(state.variables, sep="/")
     found = jax.tree.map(jnp.array, traverse_util.unflatten_dict(own | taken, sep="/"))
     average = jax.tree.map(jnp.copy, found)
     return state.replace(variables=found, average=average), sorted(own.keys() - taken.keys())

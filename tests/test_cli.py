@@ -163,6 +163,19 @@ def test_an_error_among_several_hosts_says_where_to_look(monkeypatch):
     assert "If another host died, JAX names it below" in among_several.value.__notes__[0]
 
 
+def test_weights_that_fit_nowhere_are_refused_before_data_are_read(finished_run, tiny, tmp_path):
+    unlike = dataclasses.replace(
+        tiny,
+        data=Folder(path=tmp_path / "unread"),
+        model=UNet(features=(3, 5)),  # of one output, too: the head's bias fits
+        weights_from=finished_run,
+        workdir=tmp_path / "run",
+    )
+    with pytest.raises(InputError, match=r"weights_from: .* name a run of a like net"):
+        cli.run_experiment(unlike)
+    assert not (tmp_path / "run").exists()
+
+
 def test_data_that_cannot_be_read_leaves_no_workdir_behind(tiny, tmp_path):
     workdir = tmp_path / "run"
     nowhere = dataclasses.replace(tiny, data=Folder(path=tmp_path / "nowhere"), workdir=workdir)
