@@ -20,7 +20,16 @@ from seg_jax.datasets.source import VOID, Example, Part
 from seg_jax.errors import InputError
 from seg_jax.files import write_json
 from seg_jax.input import Examples, evaluation_batches
-from seg_jax.predict import CocoFiles, decoder, fill_up, in_batches, load, predictor
+from seg_jax.predict import (
+    TOGETHER,
+    CocoFiles,
+    decoder,
+    fill_up,
+    in_batches,
+    in_chunks,
+    load,
+    predictor,
+)
 from seg_jax.step import Batch, Step, Variables
 
 
@@ -94,10 +103,10 @@ def evaluate(
 
     coco = CocoFiles(experiment)
     rows, at_size, at_own, details = [], [], [], []
-    for batch in _chunks(tqdm(data.read(part), desc=part, unit="image"), experiment.batch_size):
-        images = [example.image for example in batch]
-        predictions = in_batches(predict, images, experiment.batch_size)
-        for example, maps in zip(batch, predictions, strict=True):
+    # Not by batches, which may be for a pod's devices.
+    for some in in_chunks(tqdm(data.read(part), desc=part, unit="image")):
+        predictions = in_batches(predict, [example.image for example in some], TOGETHER)
+        for example, maps in zip(some, predictions, strict=True):
             own_size = example.image.shape[:2]
             own = decode(maps, own_size)
             at_size.append(measured(decode(maps, size), example, size))
@@ -147,14 +156,3 @@ def _in_words(scores: dict[str, Any], name: str) -> str:
 def _joined(measured: list[Any]) -> Any:
     """What was measured of several batches as if of one."""
     return jax.tree.map(lambda *parts: np.concatenate(parts), *measured)
-
-
-def _chunks(examples, size: int):
-    chunk: list[Example] = []
-    for example in examples:
-        chunk.append(example)
-        if len(chunk) == size:
-            yield chunk
-            chunk = []
-    if chunk:
-        yield chunk

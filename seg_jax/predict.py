@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +26,7 @@ from seg_jax.resize import resize_image
 from seg_jax.step import TrainState, Variables, init_state, normalise, to_float
 from seg_jax.video import VIDEO_SUFFIXES, read_frames, write_video
 
+Item = TypeVar("Item")
 Predict = Callable[[Sequence[np.ndarray]], np.ndarray]
 """B images (height, width, C) uint8 to predictions at the training size, (B, H, W, K) float32."""
 
@@ -216,6 +217,13 @@ TOGETHER = 8
 """Images that are predicted at once: whole ones are held in memory, so they're few."""
 
 
+def in_chunks(items: Iterable[Item]) -> Iterator[list[Item]]:
+    """`TOGETHER` items after the other; a last chunk may be shorter."""
+    items = iter(items)
+    while some := list(islice(items, TOGETHER)):
+        yield some
+
+
 def predict_files(
     workdir: Path,
     paths: Sequence[Path],
@@ -258,14 +266,14 @@ def predict_files(
     task, data = experiment.task, experiment.data
     predict, decode = predictor(experiment, variables), decoder(experiment)
     coco = CocoFiles(experiment)
-    count = 0
+    count = together = 0
 
     def overlays(images: Iterable[tuple[str, np.ndarray]]) -> Iterator[Path]:
         """Predicts and saves named images as their overlays are asked for."""
-        nonlocal count
-        images = iter(images)
-        while some := list(islice(images, TOGETHER)):
-            found = predict([image for _, image in some])
+        nonlocal count, together
+        for some in in_chunks(images):
+            together = max(together, len(some))  # a shorter chunk has the program of those before
+            found = in_batches(predict, [image for _, image in some], together)
             for (name, image), predictions in zip(some, found, strict=True):
                 decoded = decode(predictions, image.shape[:2])
                 stem = Path(name).stem
