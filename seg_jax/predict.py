@@ -257,7 +257,7 @@ def predict_files(
     """
     if every < 1:
         raise InputError(f"--every is {every}; take every frame (1), every second one (2) …")
-    files = {path: _files(path) for path in paths}
+    files = {path: _files(path, out) for path in paths}
     folders = [path for path in files if path.is_dir() and video is not None]
     if video is not None and not folders:
         raise InputError("--video joins the images of a folder; name one, or leave it out")
@@ -281,21 +281,24 @@ def predict_files(
                 count += 1
                 yield out / "overlays" / f"{stem}.jpg"
 
-    for path, found in files.items():
-        if _is_video(path):
-            clip = read_frames(path, every, data.channels)
-            frames = tqdm(clip.frames, desc=path.name, total=clip.count, unit="frame")
-            named = ((f"{path.stem}_{k * every:05}.png", frame) for k, frame in enumerate(frames))
-            joined = out / "overlays" / f"{path.stem}.mp4"
-            write_video(joined, clip.rate, _used_up(overlays(named)))
-            continue
-        drawn = overlays((file.name, read_image(file, data.channels)) for file in found)
-        if path in folders:
-            write_video(out / "overlays" / f"{path.resolve().name}.mp4", video, drawn)
-        else:
-            for _ in drawn:
-                pass
-    coco.write(out)
+    try:
+        for path, found in files.items():
+            if _is_video(path):
+                clip = read_frames(path, every, data.channels)
+                frames = enumerate(tqdm(clip.frames, path.name, clip.count, unit="frame"))
+                named = ((f"{path.stem}_{k * every:05}.png", frame) for k, frame in frames)
+                joined = out / "overlays" / f"{path.stem}.mp4"
+                write_video(joined, clip.rate, _used_up(overlays(named)))
+                continue
+            drawn = overlays((file.name, read_image(file, data.channels)) for file in found)
+            if path in folders:
+                write_video(out / "overlays" / f"{path.resolve().name}.mp4", video, drawn)
+            else:
+                for _ in drawn:
+                    pass
+    finally:
+        if count:  # what was found before a file that can't be read is kept
+            coco.write(out)
     return count
 
 
@@ -310,13 +313,24 @@ def _is_video(path: Path) -> bool:
     return path.suffix.lower() in VIDEO_SUFFIXES and not path.is_dir()
 
 
-def _files(path: Path) -> list[Path]:
-    """The file that a path is, or the images in the folder, frame 2 before frame 10."""
+def _files(path: Path, out: Path) -> list[Path]:
+    """The file that a path is, or the images in the folder, frame 2 before frame 10.
+
+    What was written to `out` before is left out, and so are the files that macOS leaves beside
+    images, which differ from theirs by a leading dot.
+    """
     if not path.exists():
         raise InputError(f"{path} doesn't exist")
     if path.is_file():
         return [path]
-    found = [p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES]
+    written = {(out / folder).resolve() for folder in ("predictions", "overlays")}
+    found = [
+        p
+        for p in path.rglob("*")
+        if p.suffix.lower() in IMAGE_SUFFIXES
+        and not p.name.startswith(".")
+        and written.isdisjoint(p.resolve().parents)
+    ]
     if not found:
         suffixes = ", ".join(sorted(IMAGE_SUFFIXES))
         raise InputError(f"{path} holds no image ({suffixes}); name videos themselves")

@@ -138,6 +138,29 @@ def test_what_cannot_be_predicted_is_named(finished_run, tmp_path):
         predict_files(finished_run, twins, tmp_path)
 
 
+def test_a_folder_can_hold_what_was_written_there_before(finished_run, tmp_path):
+    save_image(tmp_path / "a.png", (8, 8))
+    (tmp_path / "._a.png").write_bytes(b"what macOS knows of a.png")
+    for _ in range(2):
+        assert predict_files(finished_run, [tmp_path], tmp_path) == 1
+
+
+def test_what_was_found_before_a_broken_file_is_kept(tmp_path, monkeypatch, tiny):
+    net = UNet(outputs=9, features=(4,))
+    experiment = dataclasses.replace(
+        tiny, model=net, data=Dancers(), task=Panoptic(), size=(16, 16)
+    )
+    variables = net.init(jax.random.key(0), np.zeros((1, 16, 16, 3), np.float32), train=False)
+    monkeypatch.setattr(predict, "load", lambda *_: (experiment, variables, 0))
+    for k in range(8):  # as many as are predicted at once
+        save_image(tmp_path / "in" / f"{k}.png", (16, 16))
+    (tmp_path / "in" / "8.png").write_bytes(b"no picture")
+    with pytest.raises(InputError, match=r"8\.png"):
+        predict_files(tmp_path, [tmp_path / "in"], tmp_path / "out")
+    kept = json.loads((tmp_path / "out" / "predictions" / "coco.json").read_text())
+    assert len(kept["images"]) == 8
+
+
 def test_a_video_gives_a_video_and_the_predictions_of_its_frames(finished_run, tmp_path):
     pictures = [save_image(tmp_path / "in" / f"{k}.png", (38, 54), seed=k) for k in range(11)]
     clip = tmp_path / "clip.mp4"
