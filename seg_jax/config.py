@@ -7,6 +7,7 @@ fields, so a workdir rebuilds the network without the experiment file.
 
 import dataclasses
 import importlib
+import math
 import types
 import typing
 from dataclasses import dataclass, field
@@ -70,7 +71,7 @@ class Experiment:
     """Where it computes."""
 
     def __post_init__(self):
-        if not self.test_scales or min(self.test_scales) <= 0:
+        if not self.test_scales or not all(0 < scale < math.inf for scale in self.test_scales):
             raise InputError(
                 f"test_scales is {self.test_scales}; name magnifications above 0, such as 1 1.5"
             )
@@ -102,9 +103,11 @@ def check(experiment: Experiment, *, devices: int, space: int = 1) -> None:
         )
     of_model, of_task = (getattr(x, "stride", 1) for x in (experiment.model, experiment.task))
     if of_model != of_task:
+        flag = f"--model.stride {of_task}"
+        if not hasattr(experiment.model, "stride"):
+            flag = f"--task.stride {of_model}, as {type(experiment.model).__name__} has no other"
         raise InputError(
-            f"model.stride is {of_model}, but task wants maps of stride {of_task}; "
-            f"set --model.stride {of_task}"
+            f"model.stride is {of_model}, but task wants maps of stride {of_task}; set {flag}"
         )
     positive = ("epochs", "batch_size", "accumulate", "evaluate_every", "log_every")
     for name in positive:
@@ -181,7 +184,7 @@ def from_json(value: Any, kind: Any = Any) -> Any:
     return value
 
 
-IRRELEVANT = ("workdir", "cache", "parallel", "log_every", "data.raw", "data.data_dir")
+IRRELEVANT = ("workdir", "cache", "parallel", "log_every", "data.raw", "data.root", "data.data_dir")
 """Fields that change no number, with what is in them."""
 
 

@@ -138,7 +138,7 @@ def test_evaluate_and_report(finished_run, tmp_path, monkeypatch, capsys):
     page = (finished_run / "report.html").read_text()
     assert "(seen at 1 and 1.5 times the training size)" in page
     with pytest.raises(SystemExit, match=r"error: test_scales is .*; name magnifications above 0"):
-        seg_jax(monkeypatch, "evaluate", finished_run, "--scales", 1, 0)
+        seg_jax(monkeypatch, "evaluate", finished_run, "--scales", 1, "nan")
     seg_jax(monkeypatch, "evaluate", finished_run)
     assert "(seen at" not in (finished_run / "report.html").read_text()
     assert "Dice" in capsys.readouterr().out

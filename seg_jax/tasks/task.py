@@ -57,7 +57,7 @@ class Task(Protocol):
         """
 
     def predictions(self, data: Source, maps: Array) -> Array:
-        """Maps to what may be averaged over mirror images and resized, (B, H, W, K) float32."""
+        """Maps to what may be averaged over mirror images and sizes, (B, H, W, K) float32."""
 
     def mirrored(self, data: Source, predictions: Array, axes: tuple[int, ...]) -> Array:
         """The predictions for the images flipped along `axes` (1 and 2), from those for these."""

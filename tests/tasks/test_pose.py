@@ -17,7 +17,7 @@ from seg_jax.datasets import CocoKeypoints, Dancers, Example, Nevi, Skeleton
 from seg_jax.datasets.images import read_image
 from seg_jax.datasets.source import VOID
 from seg_jax.errors import InputError
-from seg_jax.models import UNet
+from seg_jax.models import SegNet, UNet
 from seg_jax.optimiser import AdamW
 from seg_jax.predict import CocoFiles, decoder, predict_files
 from seg_jax.resize import resize_points
@@ -442,6 +442,12 @@ def test_another_stride_than_the_networks_is_refused(of_model, of_task):
     )
     message = f"model.stride is {of_model}, .* of stride {of_task}; set --model.stride {of_task}"
     with pytest.raises(InputError, match=message):
+        check(experiment, devices=1)
+
+
+def test_a_network_that_has_no_strides_names_the_tasks():
+    experiment = Experiment("pose", SegNet(outputs=40), DANCERS, Pose(stride=4))
+    with pytest.raises(InputError, match=r"set --task\.stride 1, as SegNet has no other"):
         check(experiment, devices=1)
 
 
