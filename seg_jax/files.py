@@ -18,9 +18,13 @@ def write_whole(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any, *, indent: int | None = None) -> None:
-    """`write_whole` of JSON; a NaN or an infinity, which JSON doesn't have, is null."""
-    text = json.dumps(_finite(value), indent=indent, allow_nan=False)
-    write_whole(path, text + "\n")
+    """`write_whole` of `as_json`."""
+    write_whole(path, as_json(value, indent=indent))
+
+
+def as_json(value: Any, *, indent: int | None = None) -> str:
+    """A line of JSON; a NaN or an infinity, which JSON doesn't have, is null."""
+    return json.dumps(_finite(value), indent=indent, allow_nan=False) + "\n"
 
 
 def _finite(value: Any) -> Any:

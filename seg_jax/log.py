@@ -11,7 +11,7 @@ from typing import Any
 import jax
 from tensorboardX import SummaryWriter
 
-from seg_jax.files import write_whole
+from seg_jax.files import as_json, write_whole
 
 
 class NotFinite(ArithmeticError):
@@ -51,14 +51,14 @@ class Log:
         self._waited, self._since = 0.0, time.perf_counter()
         lines = [line for line in read_metrics(self._path) if line["step"] <= resume_at]
         self._score = f"val_{best}"
-        scores = (line[self._score] for line in lines if self._score in line)
+        scores = (line[self._score] for line in lines if line.get(self._score) is not None)
         self._best = max(filter(math.isfinite, scores), default=-1.0)
         self._start = self._since - (lines[-1]["seconds"] if lines else 0.0)
         suspended = lines.pop() if lines and "pending" in lines[-1] else {"pending": []}
         self._pending: list[tuple[int, dict[str, Any]]] = suspended["pending"]
         self._tensorboard = None
         if writes:
-            write_whole(self._path, "".join(json.dumps(line) + "\n" for line in lines))
+            write_whole(self._path, "".join(map(as_json, lines)))
             self._tensorboard = SummaryWriter(workdir / "tensorboard", purge_step=resume_at + 1)
 
     @contextmanager
@@ -140,7 +140,7 @@ class Log:
         line = {"step": step, "epoch": epoch, **values, "seconds": seconds}
         if self._tensorboard is not None:
             with self._path.open("a") as file:
-                file.write(json.dumps(line) + "\n")
+                file.write(as_json(line))
             for name, value in values.items():
                 if name != "pending":
                     self._tensorboard.add_scalar(name, value, step)

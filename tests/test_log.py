@@ -52,6 +52,17 @@ def test_resuming_drops_later_and_torn_lines_and_remembers_the_best(tmp_path):
     assert all(json.loads(line) for line in path.read_text().splitlines())
 
 
+def test_a_score_that_is_undefined_is_null_and_never_the_best(tmp_path):
+    log = open_log(tmp_path)
+    assert not log.write_scores(2, {"dice": float("nan")})
+    log.close()
+    (line,) = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert json.loads(line, parse_constant=pytest.fail)["val_dice"] is None
+    log = open_log(tmp_path, resume_at=2)
+    assert log.write_scores(4, {"dice": 0.0})
+    log.close()
+
+
 def test_a_suspended_log_goes_on_as_if_it_had_not_been(tmp_path):
     def write(folder, stop):
         folder.mkdir()
