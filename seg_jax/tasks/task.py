@@ -20,7 +20,9 @@ class Task(Protocol):
     truth, image by image; and `scores` are taken of what was measured of many images. The first
     four run on the device and can be jitted, the last on the host.
 
-    Every method takes the `Source` first, which knows the classes, the things and the skeleton.
+    A task of coarser maps has a field `stride`, pixels of the picture from cell to cell, as its
+    network has; its `predictions` are of every pixel again. Every method takes the `Source` first,
+    which knows the classes, the things and the skeleton.
     """
 
     best: ClassVar[str]
