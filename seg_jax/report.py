@@ -199,7 +199,7 @@ def _count(run: Run) -> str:
     number = run.scores.get("n", len(run.images))
     count = f"{number:,} {run.scores.get('part', 'test')} image{'s' * (number != 1)}"
     scales = run.scores.get("scales", [1])
-    times = " and ".join(f"{scale:g}" for scale in scales)
+    times = " and ".join(f"{scale:.3g}" for scale in scales)
     return count + (f" (seen at {times} times the training size)" if scales != [1] else "")
 
 
