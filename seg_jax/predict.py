@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from seg_jax.checkpoint import Checkpoints
 from seg_jax.config import Experiment, from_json
-from seg_jax.datasets.images import IMAGE_SUFFIXES, read_image
+from seg_jax.datasets.images import IMAGE_SUFFIXES, is_image_file, read_image
 from seg_jax.errors import InputError
 from seg_jax.files import write_json
 from seg_jax.resize import resize_image
@@ -316,8 +316,7 @@ def _is_video(path: Path) -> bool:
 def _files(path: Path, out: Path) -> list[Path]:
     """The file that a path is, or the images in the folder, frame 2 before frame 10.
 
-    What was written to `out` before is left out, and so are the files that macOS leaves beside
-    images, which differ from theirs by a leading dot.
+    What was written to `out` before is left out.
     """
     if not path.exists():
         raise InputError(f"{path} doesn't exist")
@@ -325,11 +324,7 @@ def _files(path: Path, out: Path) -> list[Path]:
         return [path]
     written = {(out / folder).resolve() for folder in ("predictions", "overlays")}
     found = [
-        p
-        for p in path.rglob("*")
-        if p.suffix.lower() in IMAGE_SUFFIXES
-        and not p.name.startswith(".")
-        and written.isdisjoint(p.resolve().parents)
+        p for p in path.rglob("*") if is_image_file(p) and written.isdisjoint(p.resolve().parents)
     ]
     if not found:
         suffixes = ", ".join(sorted(IMAGE_SUFFIXES))

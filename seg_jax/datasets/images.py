@@ -8,9 +8,17 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from seg_jax.errors import InputError
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
-"""Suffixes of the files taken for images, in lower case; compare `path.suffix.lower()`."""
+"""Suffixes of the files taken for images, in lower case."""
 
 _BLACK, _WHITE = (0, 0, 0), (255, 255, 255)
+
+
+def is_image_file(path: Path) -> bool:
+    """Whether a file is called like an image.
+
+    Those that macOS leaves beside images, which differ by a leading dot alone, aren't.
+    """
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
 
 
 def read_image(path: Path, channels: int = 3) -> np.ndarray:

@@ -8,7 +8,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import NamedTuple, get_args
 
-from seg_jax.datasets.images import IMAGE_SUFFIXES
+from seg_jax.datasets.images import IMAGE_SUFFIXES, is_image_file
 from seg_jax.datasets.source import Part
 from seg_jax.errors import InputError
 
@@ -154,12 +154,7 @@ def _image_files(folder: Path) -> list[Path]:
         raise InputError(
             f"{folder}: no such folder; put the images into images/ and their masks into masks/"
         )
-    # macOS leaves files beside the images that differ by a leading dot alone.
-    return sorted(
-        path
-        for path in folder.iterdir()
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
-    )
+    return sorted(filter(is_image_file, folder.iterdir()))
 
 
 def _with_short_ids(parts: Parts) -> Parts:
