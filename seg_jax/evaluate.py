@@ -20,16 +20,7 @@ from seg_jax.datasets.source import VOID, Example, Part
 from seg_jax.errors import InputError
 from seg_jax.files import write_json
 from seg_jax.input import Examples, evaluation_batches
-from seg_jax.predict import (
-    TOGETHER,
-    CocoFiles,
-    decoder,
-    fill_up,
-    in_batches,
-    in_chunks,
-    load,
-    predictor,
-)
+from seg_jax.predict import CocoFiles, decoder, fill_up, load, predicted, predictor
 from seg_jax.step import Batch, Step, Variables
 
 
@@ -103,24 +94,23 @@ def evaluate(
 
     coco = CocoFiles(experiment)
     rows, at_size, at_own, details = [], [], [], []
+    examples = tqdm(data.read(part), desc=part, unit="image")
     # Not by batches, which may be for a pod's devices.
-    for some in in_chunks(tqdm(data.read(part), desc=part, unit="image")):
-        predictions = in_batches(predict, [example.image for example in some], TOGETHER)
-        for example, maps in zip(some, predictions, strict=True):
-            own_size = example.image.shape[:2]
-            own = decode(maps, own_size)
-            at_size.append(measured(decode(maps, size), example, size))
-            at_own.append(measured(own, example, own_size))
-            details.append(task.details(data, own, example))
-            own_scores = task.scores(data, at_own[-1])
-            rows.append(
-                {"id": example.id}
-                | task.scores(data, at_size[-1])
-                | {f"own_{name}": value for name, value in own_scores.items()}
-                | details[-1]
-            )
-            objects = task.save(data, own, workdir, example.id, example.image, example)
-            coco.add(example.id, example.id, example.image, objects)
+    for example, image, maps in predicted(predict, ((each, each.image) for each in examples)):
+        own_size = image.shape[:2]
+        own = decode(maps, own_size)
+        at_size.append(measured(decode(maps, size), example, size))
+        at_own.append(measured(own, example, own_size))
+        details.append(task.details(data, own, example))
+        own_scores = task.scores(data, at_own[-1])
+        rows.append(
+            {"id": example.id}
+            | task.scores(data, at_size[-1])
+            | {f"own_{name}": value for name, value in own_scores.items()}
+            | details[-1]
+        )
+        objects = task.save(data, own, workdir, example.id, image, example)
+        coco.add(example.id, example.id, image, objects)
     if not rows:
         raise InputError(f"data: the {part} part holds no image; name another part")
     coco.write(workdir)

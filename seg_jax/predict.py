@@ -108,14 +108,23 @@ def predictor(experiment: Experiment, variables: Variables) -> Predict:
     return lambda images: sum(seen_at(size, images) for size in sizes) / len(sizes)
 
 
-def in_batches(predict: Predict, images: Sequence[np.ndarray], batch_size: int) -> np.ndarray:
-    """Predicts any number of images with batches of one shape."""
-    rows = []
-    for start in range(0, len(images), batch_size):
-        batch = list(images[start : start + batch_size])
-        filled = (batch * batch_size)[:batch_size]
-        rows.append(predict(filled)[: len(batch)])
-    return np.concatenate(rows)
+TOGETHER = 8
+"""Images that are predicted at once: whole ones are held in memory, so they're few."""
+
+
+def predicted(
+    predict: Predict, images: Iterable[tuple[Item, np.ndarray]]
+) -> Iterator[tuple[Item, np.ndarray, np.ndarray]]:
+    """Whose each image is, the image and its predictions; `TOGETHER` are predicted at once.
+
+    What is left over at the end is filled up, so that it needs no compiled program of its own.
+    """
+    images, size = iter(images), 0
+    while some := list(islice(images, TOGETHER)):
+        size = max(size, len(some))
+        filled = (some * size)[:size]
+        found = predict([image for _, image in filled])
+        yield from ((*each, maps) for each, maps in zip(some, found, strict=False))
 
 
 def decoder(experiment: Experiment) -> Callable[[np.ndarray, tuple[int, int]], Any]:
@@ -213,17 +222,6 @@ def _image_ids(names: list[str]) -> list[int]:
     return numbers if len(set(numbers)) == len(names) else list(range(1, len(names) + 1))
 
 
-TOGETHER = 8
-"""Images that are predicted at once: whole ones are held in memory, so they're few."""
-
-
-def in_chunks(items: Iterable[Item]) -> Iterator[list[Item]]:
-    """`TOGETHER` items after the other; a last chunk may be shorter."""
-    items = iter(items)
-    while some := list(islice(items, TOGETHER)):
-        yield some
-
-
 def predict_files(
     workdir: Path,
     paths: Sequence[Path],
@@ -266,20 +264,17 @@ def predict_files(
     task, data = experiment.task, experiment.data
     predict, decode = predictor(experiment, variables), decoder(experiment)
     coco = CocoFiles(experiment)
-    count = together = 0
+    count = 0
 
     def overlays(images: Iterable[tuple[str, np.ndarray]]) -> Iterator[Path]:
         """Predicts and saves named images as their overlays are asked for."""
-        nonlocal count, together
-        for some in in_chunks(images):
-            together = max(together, len(some))  # a shorter chunk has the program of those before
-            found = in_batches(predict, [image for _, image in some], together)
-            for (name, image), predictions in zip(some, found, strict=True):
-                decoded = decode(predictions, image.shape[:2])
-                stem = Path(name).stem
-                coco.add(stem, name, image, task.save(data, decoded, out, stem, image))
-                count += 1
-                yield out / "overlays" / f"{stem}.jpg"
+        nonlocal count
+        for name, image, predictions in predicted(predict, images):
+            decoded = decode(predictions, image.shape[:2])
+            stem = Path(name).stem
+            coco.add(stem, name, image, task.save(data, decoded, out, stem, image))
+            count += 1
+            yield out / "overlays" / f"{stem}.jpg"
 
     try:
         for path, found in files.items():

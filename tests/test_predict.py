@@ -13,7 +13,7 @@ from seg_jax.datasets import Dancers
 from seg_jax.datasets.images import read_image, read_mask
 from seg_jax.errors import InputError
 from seg_jax.models import UNet
-from seg_jax.predict import CocoFiles, in_batches, load, predict_files, predictor
+from seg_jax.predict import CocoFiles, load, predict_files, predicted, predictor
 from seg_jax.resize import resize_image
 from seg_jax.tasks import Panoptic, Pose
 from seg_jax.tasks.semantic import labels_of
@@ -99,7 +99,7 @@ def test_sizes_are_whole_multiples_of_the_stride():
     assert not np.allclose(first, second)
 
 
-def test_batches_of_one_shape_give_each_image_its_own_answer():
+def test_batches_of_one_shape_give_each_image_its_own_answer(monkeypatch):
     shapes = []
 
     def mean_of(batch):
@@ -107,7 +107,11 @@ def test_batches_of_one_shape_give_each_image_its_own_answer():
         return np.mean(batch, (1, 2, 3), keepdims=True)
 
     images = [np.full((2, 2, 1), k, np.uint8) for k in range(5)]
-    np.testing.assert_array_equal(in_batches(mean_of, images, 3)[:, 0, 0, 0], range(5))
+    monkeypatch.setattr(predict, "TOGETHER", 3)
+    names, shown, found = zip(*predicted(mean_of, zip("abcde", images, strict=True)), strict=True)
+    assert names == tuple("abcde")
+    assert all(map(np.array_equal, shown, images))
+    np.testing.assert_array_equal(np.stack(found)[:, 0, 0, 0], range(5))
     assert shapes == [(3, 2, 2, 1)] * 2
 
 
