@@ -181,7 +181,8 @@ class Panoptic:
         category = jnp.argmax(by_category, axis=-1)
         is_thing = jnp.isin(category, jnp.array(things))
 
-        window = 2 * max(min(1, self.window // 2), round(scale * (self.window - 1) / 2)) + 1
+        reach = self.window // 2
+        window = 2 * max(min(1, reach), round(scale * reach)) + 1
         found = peaks(
             heat[None, ..., None], count=self.objects, window=window, threshold=self.threshold
         )
