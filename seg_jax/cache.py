@@ -6,12 +6,13 @@ is whole, so a build that was stopped leaves nothing that would be taken for it.
 
 import contextlib
 import json
+import os
+import platform
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
 from seg_jax.errors import InputError
@@ -23,13 +24,12 @@ def write(folder: Path, of: Any, examples: Iterable[tuple[str, Arrays]]) -> None
     """Writes examples, one at a time.
 
     Args:
-      folder: what is to hold them; where another host was quicker, its folder stays.
+      folder: what is to hold them; where another process was quicker, its folder stays.
       of: what the examples are of, a JSON value; kept beside them.
       examples: ids, and arrays whose names, shapes and dtypes are those of the first. Nothing is
         written if there is none.
     """
-    building = folder.with_name(f".{folder.name}-{jax.process_index()}")
-    shutil.rmtree(building, ignore_errors=True)  # of a build that was killed
+    building = _building(folder)
     building.mkdir(parents=True)
     try:
         ids = _write_arrays(building, examples)
@@ -41,6 +41,26 @@ def write(folder: Path, of: Any, examples: Iterable[tuple[str, Arrays]]) -> None
             raise
     finally:
         shutil.rmtree(building, ignore_errors=True)
+
+
+def _building(folder: Path) -> Path:
+    """This process's place to build a folder; those of this host's that were killed are deleted."""
+    before, after = f".{folder.name}-", f"@{platform.node()}"
+    for other in folder.parent.glob(f"{before}*{after}"):
+        process = int(other.name.removeprefix(before).removesuffix(after))
+        if process == os.getpid() or not _runs(process):
+            shutil.rmtree(other, ignore_errors=True)
+    return folder.with_name(f"{before}{os.getpid()}{after}")
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's
+        pass
+    return True
 
 
 def _write_arrays(folder: Path, examples: Iterable[tuple[str, Arrays]]) -> list[str]:
@@ -71,7 +91,7 @@ def read(folder: Path) -> tuple[Any, tuple[str, ...], Arrays]:
     try:
         kept = json.loads((folder / "ids.json").read_text())
         arrays = {path.stem: np.load(path, mmap_mode="r") for path in sorted(folder.glob("*.npy"))}
-    except (OSError, ValueError) as error:
+    except (OSError, EOFError, ValueError) as error:
         raise InputError(f"{folder} is no whole cache ({error}); delete it") from error
     return kept["of"], tuple(kept["ids"]), arrays
 

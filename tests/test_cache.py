@@ -1,5 +1,8 @@
 import errno
 import json
+import os
+import platform
+import subprocess
 
 import numpy as np
 import pytest
@@ -45,13 +48,25 @@ def test_a_build_that_was_stopped_leaves_nothing(tmp_path, error):
 
 
 def test_a_build_that_was_killed_is_done_anew(tmp_path):
-    (tmp_path / ".train-0").mkdir()
-    (tmp_path / ".train-0" / "old.npy").write_bytes(b"torn")
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    for process in (gone.pid, os.getpid()):
+        left = tmp_path / f".train-{process}@{platform.node()}"
+        left.mkdir()
+        (left / "old.npy").write_bytes(b"torn")
     cache.write(tmp_path / "train", {}, examples(5))
     _, ids, arrays = cache.read(tmp_path / "train")
     assert len(ids) == 5
     assert "old" not in arrays
     assert [path.name for path in tmp_path.iterdir()] == ["train"]
+
+
+def test_a_build_that_is_going_on_stays(tmp_path):
+    theirs = [tmp_path / f".train-{os.getppid()}@{platform.node()}", tmp_path / ".train-1@another"]
+    for folder in theirs:
+        folder.mkdir()
+    cache.write(tmp_path / "train", {}, examples(5))
+    assert set(tmp_path.iterdir()) == {tmp_path / "train", *theirs}
 
 
 def test_another_hosts_cache_stays(tmp_path):
@@ -66,9 +81,10 @@ def test_another_hosts_cache_stays(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["ids.json", "image.npy"])
-def test_a_torn_file_is_named_with_its_mend(tmp_path, name):
+@pytest.mark.parametrize("left", [-5, 0])
+def test_a_torn_file_is_named_with_its_mend(tmp_path, name, left):
     cache.write(tmp_path / "train", {}, examples(3))
     torn = tmp_path / "train" / name
-    torn.write_bytes(torn.read_bytes()[:-5])
+    torn.write_bytes(torn.read_bytes()[:left])
     with pytest.raises(InputError, match=r"train is no whole cache .*; delete it"):
         cache.read(tmp_path / "train")
