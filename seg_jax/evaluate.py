@@ -93,6 +93,7 @@ def evaluate(
         return jax.tree.map(np.asarray, measure(*jax.tree.map(lambda x: x[None], (decoded, batch))))
 
     coco = CocoFiles(experiment)
+    entries = data.image_entries(part) if hasattr(data, "image_entries") else {}
     rows, at_size, at_own, details = [], [], [], []
     examples = tqdm(data.read(part), desc=part, unit="image")
     # Not by batches, which may be for a pod's devices.
@@ -110,7 +111,7 @@ def evaluate(
             | details[-1]
         )
         objects = task.save(data, own, workdir, example.id, image, example)
-        coco.add(example.id, example.id, image, objects)
+        coco.add(example.id, entries.get(example.id, {"file_name": example.id}), image, objects)
     if not rows:
         raise InputError(f"data: the {part} part holds no image; name another part")
     coco.write(workdir)

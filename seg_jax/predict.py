@@ -165,19 +165,22 @@ class CocoFiles:
         self._found: list[tuple[str, dict[str, Any], list[dict[str, Any]]]] = []
 
     def add(
-        self, name: str, file_name: str, image: np.ndarray, annotations: list[dict[str, Any]]
+        self,
+        name: str,
+        entry: dict[str, Any],
+        image: np.ndarray,
+        annotations: list[dict[str, Any]],
     ) -> None:
         """Takes what a task's `save` gave of an image.
 
         Args:
           name: that it was saved by.
-          file_name: the image's.
+          entry: the image's `file_name`, and its `id` if the data have given it one.
           image: (height, width, C) uint8.
           annotations: what is in it.
         """
         height, width = image.shape[:2]
-        entry = {"file_name": file_name, "height": height, "width": width}
-        self._found.append((name, entry, annotations))
+        self._found.append((name, {**entry, "height": height, "width": width}, annotations))
 
     def write(self, folder: Path) -> None:
         """Writes predictions/coco.json, if the task has objects or skeletons.
@@ -189,15 +192,16 @@ class CocoFiles:
         countable = [c for c in self._categories if c.get("isthing", 1)]
         counted = {category["id"] for category in countable}
         images, objects, panoptic = [], [], []
-        ids = _image_ids([name for name, *_ in self._found])
-        for id, (name, entry, annotations) in zip(ids, self._found, strict=True):
-            images.append({"id": id} | entry)
+        numbers = _image_ids([name for name, *_ in self._found])
+        for number, (name, entry, annotations) in zip(numbers, self._found, strict=True):
+            image = {"id": number} | entry
+            images.append(image)
             infos = [_segment_info(each) for each in annotations if "segment" in each]
-            panoptic.append({"image_id": id, "file_name": f"{name}.png", "segments_info": infos})
+            whose = {"image_id": image["id"]}
+            panoptic.append(whose | {"file_name": f"{name}.png", "segments_info": infos})
             for each in annotations:
                 if each["category_id"] in counted:
-                    numbers = {"id": len(objects) + 1, "image_id": id, "iscrowd": 0}
-                    objects.append(numbers | each)
+                    objects.append({"id": len(objects) + 1} | whose | {"iscrowd": 0} | each)
 
         def write(file: str, annotations: list, categories: list) -> None:
             content = {"images": images, "annotations": annotations, "categories": categories}
@@ -272,7 +276,7 @@ def predict_files(
         for name, image, predictions in predicted(predict, images):
             decoded = decode(predictions, image.shape[:2])
             stem = Path(name).stem
-            coco.add(stem, name, image, task.save(data, decoded, out, stem, image))
+            coco.add(stem, {"file_name": name}, image, task.save(data, decoded, out, stem, image))
             count += 1
             yield out / "overlays" / f"{stem}.jpg"
 

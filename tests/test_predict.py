@@ -239,7 +239,8 @@ def test_what_cannot_become_a_video_is_named_before_anything_is_predicted(tmp_pa
 def test_images_that_are_called_by_numbers_have_them_as_ids(tiny, tmp_path, names, ids):
     file = CocoFiles(dataclasses.replace(tiny, data=Dancers(), task=Panoptic()))
     for name in names:
-        file.add(name, f"{name}.jpg", np.zeros((6, 9, 3), np.uint8), [{"category_id": 3}])
+        image = np.zeros((6, 9, 3), np.uint8)
+        file.add(name, {"file_name": f"{name}.jpg"}, image, [{"category_id": 3}])
     file.write(tmp_path)
     found = json.loads((tmp_path / "predictions" / "coco.json").read_text())
     assert found["images"] == [

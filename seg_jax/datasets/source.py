@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 
@@ -79,7 +79,7 @@ class Source(Protocol):
     def skeleton(self) -> Skeleton:
         """The joints of its people."""
 
-    # A source whose categories have numbers of their own has this as well.
+    # A source whose categories and images have numbers of their own has these as well.
 
     @property
     def category_ids(self) -> Mapping[str, int]:
@@ -87,6 +87,9 @@ class Source(Protocol):
 
         Without it they count from 1.
         """
+
+    def image_entries(self, part: Part) -> Mapping[str, Mapping[str, Any]]:
+        """`id` and `file_name` of a part's images in COCO's files, by `Example.id`."""
 
     def read(self, part: Part) -> Iterator[Example]:
         """Yields the examples of a part in a fixed order, decoded one at a time.

@@ -276,17 +276,23 @@ class Pose:
     def annotations(
         self, data: Source, people: np.ndarray, sure: np.ndarray
     ) -> list[dict[str, Any]]:
-        """What `people_of` found in COCO's format."""
+        """What `people_of` found in COCO's format; a box holds the joints that were found."""
         (person,) = self.categories(data)
-        return [
-            {
-                "category_id": person["id"],
-                "keypoints": [round(float(value), 2) for value in joints.ravel()],
-                "num_keypoints": int((joints[:, 2] > 0).sum()),
-                "score": round(float(score), 4),
-            }
-            for joints, score in zip(people, sure, strict=True)
-        ]
+        annotations = []
+        for joints, score in zip(people, sure, strict=True):
+            found = joints[joints[:, 2] > 0, :2]
+            low, extent = found.min(0), np.ptp(found, axis=0)
+            annotations.append(
+                {
+                    "category_id": person["id"],
+                    "keypoints": [round(float(value), 2) for value in joints.ravel()],
+                    "num_keypoints": len(found),
+                    "bbox": [round(float(value), 2) for value in (*low, *extent)],
+                    "area": round(float(extent.prod()), 2),
+                    "score": round(float(score), 4),
+                }
+            )
+        return annotations
 
     def shown(
         self,

@@ -92,6 +92,22 @@ class TestFiles:
             assert [e.instance.max() for e in source.read(part)] == [0, 1]
             assert [e.instance.max() for e in kept.read(part)] == [0, 1]
 
+    def test_paths_below_root_are_text(self):
+        message = r"data\.test_json is a Path, .* are text; write 'test\.json'"
+        for kind in KINDS.values():
+            with pytest.raises(InputError, match=message):
+                kind(Path("mine"), test_json=Path("test.json"))
+
+    def test_images_have_their_numbers(self, tmp_path):
+        source = write(tmp_path, "instances", [])
+        expected = {
+            "a": {"id": 12, "file_name": "a.png"},
+            "b": {"id": 11, "file_name": "b.png"},
+        }
+        assert source.image_entries("test") == expected
+        assert set(expected) == {example.id for example in source.read("test")}
+        assert source.image_entries("val") == {}
+
     def test_validation_is_a_fraction_that_stays(self, tmp_path):
         names = [f"{n:03d}" for n in range(60)]
         write(tmp_path, "instances", [], names=names)

@@ -504,7 +504,7 @@ class TestSave:
         found = jax.tree.map(lambda x: np.asarray(x)[0], found)
         image = example_of(label, instance).image
         file = CocoFiles(dataclasses.replace(tiny, data=CELLS, task=self.task))
-        file.add("a", "a.png", image, self.task.save(CELLS, found, tmp_path, "a", image))
+        file.add("a", {"file_name": "a.png"}, image, self.task.save(CELLS, found, tmp_path, "a", image))
         file.write(tmp_path)
         written = [path.name for path in (tmp_path / "predictions").iterdir()]
         assert sorted(written) == ["a.png", "coco.json"]

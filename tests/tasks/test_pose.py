@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 from scipy import special
 
 from seg_jax import cli
@@ -399,7 +400,7 @@ class TestSave:
         file, counts = CocoFiles(self.experiment), []
         for example in clear[:3]:
             _, objects = self.save(example, tmp_path)
-            file.add(example.id, f"{example.id}.png", example.image, objects)
+            file.add(example.id, {"file_name": f"{example.id}.png"}, example.image, objects)
             counts.append(len(objects))
         file.write(tmp_path)
         coco = COCO(str(tmp_path / "predictions" / "coco.json"))
@@ -415,6 +416,20 @@ class TestSave:
         limbs = [(names[a - 1], names[b - 1]) for a, b in category["skeleton"]]
         assert limbs[0] == ("right_ankle", "right_knee")
         assert limbs[-1] == ("neck", "head_top")
+        evaluation = COCOeval(coco, coco.loadRes(list(coco.anns.values())), "keypoints")
+        evaluation.params.kpt_oks_sigmas = np.array(DANCERS.skeleton.sigmas)
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+        assert evaluation.stats[0] == 1  # of what was found, if that were the truth
+
+    def test_a_box_holds_the_joints_that_were_found(self):
+        joints = np.zeros((1, 14, 3), np.float32)
+        joints[0, 3:6] = [(20, 8, 1), (14, 30, 0.5), (15, 9, 0.1)]
+        (person,) = FINE.annotations(DANCERS, joints, np.ones(1, np.float32))
+        assert person["bbox"] == [14, 8, 6, 22]
+        assert person["area"] == 6 * 22
+        assert person["num_keypoints"] == 3
 
 
 @pytest.mark.parametrize(
@@ -457,8 +472,10 @@ def test_zero_is_refused_by_name(field):
         Pose(**{field: 0})
 
 
-def test_a_run_goes_all_the_way(tiny, tmp_path):
+def test_a_run_goes_all_the_way(tiny, tmp_path, monkeypatch):
     workdir = tmp_path / "run"
+    entries = {f"dancers{n:04}": {"id": 9 - n, "file_name": f"{n}.jpg"} for n in range(20)}
+    monkeypatch.setattr(Dancers, "image_entries", lambda self, part: entries, raising=False)
     experiment = dataclasses.replace(
         tiny,
         model=UNet(outputs=40, features=(4, 8)),
@@ -477,7 +494,10 @@ def test_a_run_goes_all_the_way(tiny, tmp_path):
     assert list(scores["per_class"]) == list(DANCERS.skeleton.joints)
     assert (workdir / "report.html").stat().st_size > 1000
     assert len(list((workdir / "overlays").iterdir())) == 3
-    assert len(json.loads((workdir / "predictions" / "coco.json").read_text())["images"]) == 3
+    images = json.loads((workdir / "predictions" / "coco.json").read_text())["images"]
+    assert [{name: image[name] for name in ("id", "file_name")} for image in images] == [
+        entries[path.stem] for path in sorted((workdir / "overlays").iterdir())
+    ]
 
     picture, out = tmp_path / "someone.png", tmp_path / "out"
     Image.fromarray(np.full((50, 70, 3), 90, np.uint8)).save(picture)

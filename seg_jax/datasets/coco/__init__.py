@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -42,8 +42,6 @@ COCO_SKELETON = Skeleton(
 class _Coco:
     """Where the images and the annotations of each part are."""
 
-    # Paths below root are text: a kept configuration makes every `Path` absolute.
-
     root: Path = Path("data/coco")
     """Folder that the other paths are relative to; absolute ones are taken as they are."""
     train_images: str = "train2017"
@@ -60,6 +58,16 @@ class _Coco:
     """Annotations of the test images."""
     val: float = 0.0
     """Fraction of the training images for validation, where val_json is None; by their names."""
+
+    def __post_init__(self):
+        # A kept configuration makes every `Path` absolute, but not against root.
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name != "root" and isinstance(value, Path):
+                raise InputError(
+                    f"data.{field.name} is a Path, but below root paths are text; "
+                    f"write {str(value)!r}"
+                )
 
     @property
     def channels(self) -> int:
@@ -80,20 +88,9 @@ class _Coco:
         Raises:
           InputError: if a file is missing or broken, or test's categories aren't train's.
         """
-        if not 0 <= self.val < 1:
-            raise InputError(f"--data.val: {self.val}; give a fraction from 0 to below 1")
-        if part == "val" and self.val_json is None and self.val == 0:
-            return iter(())
-        # The part whose files these are.
-        of = "train" if part == "val" and self.val_json is None else part
+        of, annotations, images = self._listed(part)
         path, folder = self._json(of), self._images(of)
-        annotations = read_annotations(path)
         self._check_categories(annotations, path)
-        images = annotations.images
-        if of == "train" and self.val_json is None:
-            images = [im for im in images if _is_val(im, self.val) == (part == "val")]
-            if part == "train" and not images:
-                raise InputError(f"--data.val: {self.val} leaves no images to train on; lower it")
         files = {im["file_name"]: folder / im["file_name"] for im in images}
         if missing := {name for name, file in files.items() if not file.is_file()}:
             raise InputError(
@@ -101,6 +98,24 @@ class _Coco:
                 f" there: {some(missing)}; fetch them, or name their folder: --data.{of}-images"
             )
         return (self._example(of, im, files[im["file_name"]], annotations) for im in images)
+
+    def image_entries(self, part: Part) -> dict[str, Entry]:
+        """Those of a part's JSON."""
+        kept = ("id", "file_name")
+        return {_id_of(im): {name: im[name] for name in kept} for im in self._listed(part)[2]}
+
+    def _listed(self, part: Part) -> tuple[Part, Annotations, tuple[Entry, ...]]:
+        """The part whose files a part has, their annotations, and those of the images it takes."""
+        if not 0 <= self.val < 1:
+            raise InputError(f"--data.val: {self.val}; give a fraction from 0 to below 1")
+        of = "train" if part == "val" and self.val_json is None else part
+        annotations = read_annotations(self._json(of))
+        images = annotations.images
+        if of == "train" and self.val_json is None:
+            images = tuple(im for im in images if _is_val(im, self.val) == (part == "val"))
+            if part == "train" and not images:
+                raise InputError(f"--data.val: {self.val} leaves no images to train on; lower it")
+        return of, annotations, images
 
     def _check_categories(self, annotations: Annotations, path: Path) -> None:
         """Refuses categories that don't have the numbers and names of the training part's."""
@@ -130,7 +145,7 @@ class _Coco:
             raise InputError(
                 f"{path}: what it says of {entry['file_name']} lacks {error}; add it"
             ) from error
-        return Example("-".join(Path(entry["file_name"]).with_suffix("").parts), image, **labels)
+        return Example(_id_of(entry), image, **labels)
 
     def _labels(
         self, part: Part, found: tuple[Entry, ...], shape: tuple[int, int]
@@ -332,6 +347,11 @@ class CocoKeypoints(_Coco):
             "joints": np.array(people, np.float32).reshape(-1, n, 3),
             "area": np.array(areas, np.float32),
         }
+
+
+def _id_of(image: Entry) -> str:
+    """The id of an image's example: the file's name without its suffix, folders by hyphens."""
+    return "-".join(Path(image["file_name"]).with_suffix("").parts)
 
 
 def _is_val(image: Entry, fraction: float) -> bool:
