@@ -8,7 +8,8 @@ first start every host resizes all images into --cache, from where steps read th
 of 6 bytes a pixel, 47 GB at 256×256 by arithmetic.
 
 It hasn't been trained here, only on the few images with COCO's annotations that were at hand, to
-see that it runs; so there is no score to expect. Size it first:
+see that it runs; so there is no score to expect. Size it first, with COCO's annotations, which
+name the categories, at data/coco:
 `seg-jax plan experiments/coco_panoptic.py --topology v5e:4x4 --batch-size 256`.
 """
 

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import errno
-import json
 import os
 import platform
 import shlex
@@ -22,7 +21,7 @@ from seg_jax import config, evaluate, input, parallel, plan, predict, report, tr
 from seg_jax.config import Experiment
 from seg_jax.datasets.source import Part
 from seg_jax.errors import InputError
-from seg_jax.files import write_json, write_whole
+from seg_jax.files import read_json, write_json
 from seg_jax.log import read_metrics
 from seg_jax.step import fitting
 
@@ -36,7 +35,7 @@ def run(default: Experiment) -> None:
     A run that was stopped goes on from its newest checkpoint; a finished one says so. Several hosts
     run the same command.
     """
-    with plain_errors():
+    with plain_errors(goes_on=True):
         description = sys.modules["__main__"].__doc__
         experiment = tyro.cli(Experiment, default=default, description=description)
         parallel.connect(experiment.parallel)
@@ -52,11 +51,18 @@ def main() -> None:
         "plan": plan_command,
     }
     with plain_errors():
-        tyro.extras.subcommand_cli_from_dict(
-            commands,
-            prog="seg-jax",
-            description="Uses the network of a finished run, or plans one.",
-        )
+        try:
+            tyro.extras.subcommand_cli_from_dict(
+                commands,
+                prog="seg-jax",
+                description="Uses the network of a finished run, or plans one.",
+            )
+        except InputError as error:
+            if "--data." not in str(error):
+                raise
+            raise InputError(
+                f"{error} (a flag of the experiment's own command, which a finished run takes too)"
+            ) from error
 
 
 def predict_command(
@@ -143,14 +149,19 @@ def plan_command(
 
 
 @contextlib.contextmanager
-def plain_errors() -> Iterator[None]:
-    """Shows what the user can mend as one message, without a traceback."""
+def plain_errors(*, goes_on: bool = False) -> Iterator[None]:
+    """Shows what the user can mend as one message, without a traceback.
+
+    Args:
+      goes_on: whether the same command goes on where it stopped.
+    """
     try:
         yield
     except InputError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
-        sys.exit("interrupted; the same command goes on from the newest checkpoint")
+        then = "; the same command goes on from the newest checkpoint" if goes_on else ""
+        sys.exit(f"interrupted{then}")
     except train.Preempted as stop:
         print(f"{stop}; the same command goes on", file=sys.stderr)
         sys.exit(PREEMPTED)
@@ -164,7 +175,8 @@ def plain_errors() -> Iterator[None]:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise
-        sys.exit(f"error: {error}; free some space, and the same command goes on")
+        then = ", and the same command goes on" if goes_on else ""
+        sys.exit(f"error: {error}; free some space{then}")
 
 
 def run_experiment(experiment: Experiment) -> None:
@@ -177,23 +189,25 @@ def run_experiment(experiment: Experiment) -> None:
     config.check(experiment, devices=mesh.size, space=parallel.space_of(mesh))
     shapes = predict.shapes_of_state(experiment)  # refuses a net that doesn't fit together
     _refuse_another(workdir, experiment)
+    kept = config.to_json(experiment)
+    first = parallel.is_first_host()
     # Not by its scores alone, which `seg-jax evaluate` gives a stopped run too.
     if all((workdir / name).exists() for name in ("environment.json", "scores.json")):
-        scores = json.loads((workdir / "scores.json").read_text())
+        if first:
+            write_json(workdir / "config.json", kept, indent=2)  # its data may lie elsewhere by now
+        scores = read_json(workdir / "scores.json")
         print(f"{workdir} is finished; {scores['part']}: {evaluate.in_words(scores)}")
         print(f"report: {report.write_report(workdir)}")
         return
-    first = parallel.is_first_host()
     new = first and not (workdir / "config.json").exists()  # else it was checked at the first start
     if new and experiment.weights_from is not None:
         fitting(shapes.variables, predict.load(experiment.weights_from)[1])
     examples, validation = (input.load(experiment, part) for part in ("train", "val"))
     if new:
         input.check_test(experiment)
-    kept = json.dumps(config.to_json(experiment), indent=2) + "\n"
     if first:
         workdir.mkdir(parents=True, exist_ok=True)
-        write_whole(workdir / "config.json", kept)
+        write_json(workdir / "config.json", kept, indent=2)
     parallel.wait_for_all_hosts("workdir")
     _require_shared(workdir)
     train.train(experiment, examples, validation, workdir, mesh)

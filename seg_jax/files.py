@@ -1,10 +1,12 @@
-"""Writes files that are whole at every moment."""
+"""Writes files that are whole at every moment, and reads JSON."""
 
 import json
 import math
 import os
 from pathlib import Path
 from typing import Any
+
+from seg_jax.errors import InputError
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -20,6 +22,19 @@ def write_whole(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any, *, indent: int | None = None) -> None:
     """`write_whole` of `as_json`."""
     write_whole(path, as_json(value, indent=indent))
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file holds.
+
+    Raises:
+      FileNotFoundError: if there is none.
+      InputError: if it is broken.
+    """
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path} isn't valid JSON ({error}); restore it or run again") from error
 
 
 def as_json(value: Any, *, indent: int | None = None) -> str:

@@ -1,7 +1,6 @@
 """From a workdir and pictures of any size to what the task makes of them at that size."""
 
 import dataclasses
-import json
 import math
 import re
 from collections import Counter
@@ -21,7 +20,7 @@ from seg_jax.checkpoint import Checkpoints
 from seg_jax.config import Experiment, from_json
 from seg_jax.datasets.images import IMAGE_SUFFIXES, is_image_file, read_image
 from seg_jax.errors import InputError
-from seg_jax.files import write_json
+from seg_jax.files import read_json, write_json
 from seg_jax.resize import resize_image
 from seg_jax.step import TrainState, Variables, init_state, normalise, to_float
 from seg_jax.video import VIDEO_SUFFIXES, read_frames, write_video
@@ -35,12 +34,12 @@ def read_experiment(workdir: Path) -> Experiment:
     """The experiment that a workdir belongs to.
 
     Raises:
-      InputError: if the folder isn't a workdir.
+      InputError: if the folder isn't a workdir, or its config.json is broken.
     """
     path = workdir / "config.json"
     if not path.exists():
         raise InputError(f"{workdir} is no workdir: it has no config.json; name a run's folder")
-    return from_json(json.loads(path.read_text()))
+    return from_json(read_json(path))
 
 
 def shapes_of_state(experiment: Experiment) -> TrainState:
@@ -259,6 +258,8 @@ def predict_files(
     """
     if every < 1:
         raise InputError(f"--every is {every}; take every frame (1), every second one (2) …")
+    if out.exists() and not out.is_dir():
+        raise InputError(f"--out: {out} is a file; name a folder")
     files = {path: _files(path, out) for path in paths}
     folders = [path for path in files if path.is_dir() and video is not None]
     if video is not None and not folders:

@@ -2,7 +2,6 @@
 
 import base64
 import csv
-import json
 import math
 from collections.abc import Iterable, Iterator
 from html import escape
@@ -15,6 +14,7 @@ import numpy as np
 
 from seg_jax.errors import InputError
 from seg_jax.figures import curve, dots
+from seg_jax.files import read_json
 from seg_jax.log import read_metrics
 from seg_jax.overlay import PREDICTED, TRUE, UNKNOWN, class_colour
 
@@ -160,12 +160,7 @@ def _read_rows(path: Path) -> list[dict[str, Any]]:
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:
-    try:
-        return json.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        return None
-    except ValueError as error:
-        raise InputError(f"{path} isn't valid JSON ({error}); restore it or run again") from error
+    return read_json(path) if path.exists() else None
 
 
 def _summary(run: Run) -> str:

@@ -1,4 +1,5 @@
 import dataclasses
+import errno
 import json
 import shutil
 import sys
@@ -9,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from seg_jax import cli
-from seg_jax.datasets import Dancers, Folder
+from seg_jax import cli, config, predict
+from seg_jax.datasets import Dancers, Folder, Nuclei
 from seg_jax.datasets.images import read_mask
 from seg_jax.errors import InputError
 from seg_jax.models import UNet
@@ -71,6 +72,34 @@ def test_a_field_that_is_new_since_a_run_began_does_not_refuse_it(
     (workdir / "config.json").write_text(json.dumps(kept))
     cli.run_experiment(dataclasses.replace(tiny, workdir=workdir))
     assert "is finished" in capsys.readouterr().out
+
+
+def test_a_finished_run_takes_another_place_of_its_data(finished_run, tiny, tmp_path, monkeypatch):
+    workdir = shutil.copytree(finished_run, tmp_path / "run")
+    moved = dataclasses.replace(tiny, workdir=workdir, cache=tmp_path / "elsewhere")
+    cli.run_experiment(moved)
+    assert predict.read_experiment(workdir).cache == tmp_path / "elsewhere"
+
+    kept = config.to_json(dataclasses.replace(tiny, data=Nuclei()))
+    (workdir / "config.json").write_text(json.dumps(kept))
+    whose = r"--data\.raw isn't set\. .* \(a flag of the experiment's own command"
+    with pytest.raises(SystemExit, match=whose):
+        seg_jax(monkeypatch, "evaluate", workdir)
+
+
+def test_a_broken_configuration_is_named(finished_run, tmp_path, monkeypatch):
+    workdir = shutil.copytree(finished_run, tmp_path / "run")
+    (workdir / "config.json").write_text('{"class": ')
+    with pytest.raises(SystemExit, match=r"error: .*config\.json isn't valid JSON"):
+        seg_jax(monkeypatch, "evaluate", workdir)
+
+
+@pytest.mark.parametrize("goes_on", [True, False])
+def test_only_what_goes_on_says_so(goes_on):
+    for stop in (KeyboardInterrupt(), OSError(errno.ENOSPC, "disk full")):
+        with pytest.raises(SystemExit) as stopped, cli.plain_errors(goes_on=goes_on):
+            raise stop
+        assert ("same command goes on" in stopped.value.code) == goes_on
 
 
 def test_a_workdir_of_another_configuration_is_refused(finished_run, tiny, monkeypatch):

@@ -69,7 +69,7 @@ def test_paths_survive_and_become_absolute(tiny):
         ),
         (
             {"task": Semantic(Loss(class_weights=(1.0,)))},
-            "loss.class_weights has 1 numbers; it needs 2",
+            "class_weights has 1 numbers; set --task.loss.class-weights to 2",
         ),
         ({"epochs": 0}, "epochs is 0; it must be above 0"),
         ({"batch_size": -4}, "batch_size is -4"),

@@ -222,9 +222,10 @@ def test_what_cannot_become_a_video_is_named_before_anything_is_predicted(tmp_pa
         ([clip, image], {"video": 25}, "--video joins the images of a folder"),
         ([clip, twin], {}, "two videos are called clip"),
         ([clip, image], {}, "clip_00003 is called like a frame of clip"),
+        ([image], {"out": clip}, r"--out: .*clip\.mp4 is a file; name a folder"),
     ):
         with pytest.raises(InputError, match=words):
-            predict_files(tmp_path / "no run", paths, tmp_path, **settings)
+            predict_files(tmp_path / "no run", paths, **{"out": tmp_path} | settings)
 
 
 @pytest.mark.parametrize(

@@ -165,9 +165,10 @@ def check_classes(data: Source, loss: Loss) -> None:
     if not classes:
         raise InputError("data: has no classes to tell apart; choose another task or data set")
     if weights is not None and len(weights) != max(2, len(classes)):
+        order = " (background first)" * (len(classes) == 1)
         raise InputError(
-            f"task.loss.class_weights has {len(weights)} numbers; it needs {max(2, len(classes))}, "
-            "one for each class" + " (background first)" * (len(classes) == 1)
+            f"the loss's class_weights has {len(weights)} numbers; set --task.loss.class-weights "
+            f"to {max(2, len(classes))}, one for each class{order}"
         )
 
 

@@ -1,6 +1,8 @@
 """Body parts, objects and skeletons of people at once, from one network."""
 
+import contextlib
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -48,8 +50,9 @@ class Together:
 
     def check(self, data: Source) -> None:
         """Refuses data without objects or joints."""
-        self.panoptic.check(data)
-        self.pose.check(data)
+        for name in ("panoptic", "pose"):
+            with _named(name):
+                getattr(self, name).check(data)
 
     def maps(self, data: Source) -> tuple[str, ...]:
         """Those of both."""
@@ -61,11 +64,8 @@ class Together:
         """Those of both."""
         found = {}
         for name in ("panoptic", "pose"):
-            try:
+            with _named(name):
                 found |= getattr(self, name).arrays(data, example, size)
-            except InputError as error:
-                named = re.sub(r"(but |--)task\.", rf"\1task.{name}.", str(error))
-                raise InputError(named) from error
         return found
 
     def objective(self, data: Source, maps: Array, batch: dict, *, axis_name=None) -> Array:
@@ -171,3 +171,13 @@ class Together:
         """The maps of both, from (..., K)."""
         count = len(self.panoptic.maps(data))
         return maps[..., :count], maps[..., count:]
+
+
+@contextlib.contextmanager
+def _named(task: str) -> Iterator[None]:
+    """A field that a refusal names is the field of one of the tasks."""
+    try:
+        yield
+    except InputError as error:
+        named = re.sub(r"(but |--)task\.", rf"\1task.{task}.", str(error))
+        raise InputError(named) from error

@@ -504,7 +504,9 @@ class TestSave:
         found = jax.tree.map(lambda x: np.asarray(x)[0], found)
         image = example_of(label, instance).image
         file = CocoFiles(dataclasses.replace(tiny, data=CELLS, task=self.task))
-        file.add("a", {"file_name": "a.png"}, image, self.task.save(CELLS, found, tmp_path, "a", image))
+        file.add(
+            "a", {"file_name": "a.png"}, image, self.task.save(CELLS, found, tmp_path, "a", image)
+        )
         file.write(tmp_path)
         written = [path.name for path in (tmp_path / "predictions").iterdir()]
         assert sorted(written) == ["a.png", "coco.json"]
@@ -640,7 +642,7 @@ class TestCocosPanopticFormat:
         ({"model": UNet(outputs=6)}, r"outputs is 6, but .* 9 maps .*set --model.outputs 9"),
         (
             {"task": Panoptic(Loss(class_weights=(1.0, 2.0)))},
-            "task.loss.class_weights has 2 numbers; it needs 6",
+            "class_weights has 2 numbers; set --task.loss.class-weights to 6",
         ),
     ],
 )

@@ -10,6 +10,7 @@ from tiny import TINY
 from seg_jax import cli
 from seg_jax.datasets import Dancers, Nuclei
 from seg_jax.errors import InputError
+from seg_jax.losses import Loss
 from seg_jax.models import UNet
 from seg_jax.predict import predict_files
 from seg_jax.tasks import Panoptic, Pose, Together
@@ -112,6 +113,12 @@ def test_an_experiment_goes_all_the_way(tmp_path):
             np.testing.assert_array_equal(np.asarray(ids, int) @ [1, 256, 65536], expected)
         infos = panoptic["annotations"][0]["segments_info"]
         assert [info["id"] for info in infos] == np.unique(expected[expected > 0]).tolist()
+
+
+def test_class_weights_name_the_flag_of_their_task():
+    task = Together(panoptic=Panoptic(Loss(class_weights=(1.0, 2.0))))
+    with pytest.raises(InputError, match=r"set --task\.panoptic\.loss\.class-weights to \d"):
+        task.check(DATA)
 
 
 @pytest.mark.parametrize(
