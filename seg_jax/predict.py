@@ -126,22 +126,33 @@ def predicted(
         yield from ((*each, maps) for each, maps in zip(some, found, strict=False))
 
 
+MOST = 2**27
+"""Numbers in an image's maps when they are decoded: half a gigabyte, of which several copies."""
+
+
 def decoder(experiment: Experiment) -> Callable[[np.ndarray, tuple[int, int]], Any]:
     """What a task makes of the predictions (H, W, K) of one image at a size (height, width).
 
     The result has no batch axis; at another than the training size its maps are filled up below and
     at the right, to whole multiples of `STEP`, so that many sizes share a few compiled programs.
+    Where there would be more than `MOST` numbers, it is that of a smaller size, enlarged.
     """
     task, data = experiment.task, experiment.data
     decode = jax.jit(partial(task.decode, data), static_argnames="scale")
 
     def decoded(predictions: np.ndarray, size: tuple[int, int]) -> Any:
-        filled = task.resized(data, predictions, size)
+        smaller = min(1, (MOST / (math.prod(size) * predictions.shape[-1])) ** 0.5)
+        within = tuple(max(1, round(smaller * side)) for side in size)
+        filled = task.resized(data, predictions, within)
         if size != experiment.size:
             filled = fill_up(filled, 0)
-        ratio = math.prod(size) / math.prod(predictions.shape[:2])
+        ratio = math.prod(within) / math.prod(predictions.shape[:2])
         scale = max(1, round(4 * ratio**0.5)) / 4
-        return jax.tree.map(lambda x: np.asarray(x)[0], decode(filled[None], scale=scale))
+        found = jax.tree.map(lambda x: np.asarray(x)[0], decode(filled[None], scale=scale))
+        if within == size:
+            return found
+        found = task.enlarged(found, within, size)
+        return jax.tree.map(lambda x: fill_up(x, 0) if x.shape[:2] == size else x, found)
 
     return decoded
 

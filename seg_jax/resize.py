@@ -19,7 +19,7 @@ def resize_image(image: np.ndarray, size: tuple[int, int], *, cubic: bool = Fals
 
 
 def resize_label(label: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Nearest-neighbour resizing of (H, W) uint8 or uint16 to `size`."""
+    """Nearest-neighbour resizing of (H, W) uint8, uint16 or int32 to `size`."""
     return np.asarray(Image.fromarray(label).resize(size[::-1], Image.Resampling.NEAREST))
 
 

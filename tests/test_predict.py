@@ -212,6 +212,18 @@ def test_a_folder_of_frames_becomes_a_video_in_order_of_its_numbers(finished_run
         predict_files(finished_run, [tmp_path / "dance"], tmp_path / "out", video=5)
 
 
+def test_a_very_large_image_is_decoded_at_a_smaller_size(finished_run, tmp_path, monkeypatch):
+    large = save_image(tmp_path / "large.png", (300, 400))
+    predict_files(finished_run, [large], tmp_path / "whole")
+    monkeypatch.setattr(predict, "MOST", 300 * 400 // 4)
+    predict_files(finished_run, [large], tmp_path / "smaller")
+    whole, smaller = (
+        read_mask(tmp_path / out / "predictions" / "large.png") for out in ("whole", "smaller")
+    )
+    assert whole.shape == smaller.shape == (300, 400)
+    assert (whole == smaller).mean() > 0.97
+
+
 def test_what_cannot_become_a_video_is_named_before_anything_is_predicted(tmp_path):
     clip, twin = tmp_path / "clip.mp4", tmp_path / "clip.avi"
     clip.write_bytes(b"")

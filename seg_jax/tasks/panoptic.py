@@ -215,6 +215,14 @@ class Panoptic:
             ),
         )
 
+    def enlarged(self, decoded: Decoded, old: tuple[int, int], new: tuple[int, int]) -> Decoded:
+        """By the nearest pixel."""
+        segments = decoded.segments
+        label, number = (
+            resize_label(x[: old[0], : old[1]], new) for x in (decoded.label, segments.number)
+        )
+        return Decoded(label, segments._replace(number=number))
+
     def measure(self, data: Source, decoded: Decoded, batch: dict) -> Measured:
         """Right and wrong pixels by class, and what found and true segments share."""
         valid, label = batch["valid"], batch["label"]

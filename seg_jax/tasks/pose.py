@@ -218,6 +218,12 @@ class Pose:
         along = limb_scores(fields, joints, data.skeleton.limbs)
         return Decoded(joints, along * first[..., None] * second[..., None, :])
 
+    def enlarged(self, decoded: Decoded, old: tuple[int, int], new: tuple[int, int]) -> Decoded:
+        """The same joints at their new places."""
+        joints = decoded.joints
+        places = resize_points(np.stack([joints.x, joints.y], -1), old, new)
+        return decoded._replace(joints=joints._replace(x=places[..., 0], y=places[..., 1]))
+
     def measure(self, data: Source, decoded: Decoded, batch: dict) -> Measured:
         """What was found beside what is true."""
         row, column = (jnp.round(v).astype(jnp.int32) for v in (decoded.joints.y, decoded.joints.x))

@@ -91,6 +91,12 @@ class Semantic:
         """(B, H, W) uint8, the likeliest class."""
         return labels_of(predictions)
 
+    def enlarged(
+        self, decoded: np.ndarray, old: tuple[int, int], new: tuple[int, int]
+    ) -> np.ndarray:
+        """By the nearest pixel."""
+        return resize_label(decoded[: old[0], : old[1]], new)
+
     def measure(self, data: Source, decoded: Array, batch: dict) -> Counts:
         """Right and wrong pixels by class, (B, K)."""
         classes = len(data.classes)

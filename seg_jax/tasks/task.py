@@ -76,6 +76,9 @@ class Task(Protocol):
           scale: pixels of theirs that are one of the training size, in which a task's fields count.
         """
 
+    def enlarged(self, decoded: Tree, old: tuple[int, int], new: tuple[int, int]) -> Tree:
+        """What one image's predictions at a size say, without a batch axis, at a larger one."""
+
     def measure(self, data: Source, decoded: Tree, batch: Batch) -> Tree:
         """What the scores need to know of each image, arrays of (B, ...)."""
 

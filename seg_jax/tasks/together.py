@@ -103,6 +103,13 @@ class Together:
             self.pose.decode(data, second, scale=scale),
         )
 
+    def enlarged(self, decoded: Both, old: tuple[int, int], new: tuple[int, int]) -> Both:
+        """Each as its task does."""
+        return Both(
+            self.panoptic.enlarged(decoded.panoptic, old, new),
+            self.pose.enlarged(decoded.pose, old, new),
+        )
+
     def measure(self, data: Source, decoded: Both, batch: dict) -> Both:
         """What each task's scores need."""
         return Both(

@@ -14,7 +14,7 @@ from PIL import Image
 from quality import quality_by_sets
 from scipy import ndimage
 
-from seg_jax import cli, config, input
+from seg_jax import cli, config, input, predict
 from seg_jax.augment import Augment
 from seg_jax.datasets import VOID, CocoPanoptic, Dancers, Folder, Nevi
 from seg_jax.datasets.source import Example
@@ -496,6 +496,24 @@ class TestSave:
         for each in objects:
             of_label = np.unique(truth.label[number == each["segment"]])
             assert [data.classes[k] for k in of_label] == [names[each["category_id"]]]
+
+    def test_a_very_large_image_is_decoded_at_a_smaller_size(self, tiny, monkeypatch):
+        data = SOURCES["stuff"]
+        batch = batch_of(self.task, data, [draw(np.random.default_rng(0), data)])
+        maps = self.task.predictions(data, perfect_maps(self.task, data, batch))
+        maps = np.asarray(maps)[0]
+        experiment = dataclasses.replace(tiny, data=data, task=self.task, size=SIZE)
+        own = 3 * SIZE[0] + 1, 4 * SIZE[1]
+        found = []
+        for most in (predict.MOST, 2 * maps.size):
+            monkeypatch.setattr(predict, "MOST", most)
+            found.append(predict.decoder(experiment)(maps, own))
+        whole, smaller = (np.stack([f.label, f.segments.number]) for f in found)
+        assert whole.shape == smaller.shape
+        assert not smaller[:, own[0] :].any()
+        assert (whole[0] == smaller[0]).mean() > 0.97
+        assert ((whole[1] > 0) == (smaller[1] > 0)).mean() > 0.97
+        assert len(np.unique(whole[1])) == len(np.unique(smaller[1]))
 
     def test_things_alone_are_not_written_in_the_panoptic_format(self, tiny, tmp_path):
         label, instance = draw(np.random.default_rng(0), CELLS)

@@ -11,7 +11,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from scipy import special
 
-from seg_jax import cli
+from seg_jax import cli, predict
 from seg_jax.augment import Augment, augment
 from seg_jax.config import Experiment, check
 from seg_jax.datasets import CocoKeypoints, Dancers, Example, Nevi, Skeleton
@@ -395,6 +395,17 @@ class TestSave:
         for places, joints in ((column, shown[:, 0]), (row, shown[:, 1])):
             for end in (np.min, np.max):  # a joint's disc has a radius of 5 pixels
                 np.testing.assert_allclose(end(places), end(joints), atol=6)
+
+    def test_a_very_large_image_is_decoded_at_a_smaller_size(self, clear, monkeypatch):
+        joints = FINE.arrays(DANCERS, clear[0], self.experiment.size)["joints"]
+        maps = np.asarray(perfect(FINE, DANCERS, joints[None], self.experiment.size))[0]
+        people = []
+        for most in (predict.MOST, 2 * maps.size):
+            monkeypatch.setattr(predict, "MOST", most)
+            people.append(FINE.people_of(DANCERS, decoder(self.experiment)(maps, (640, 800)))[0])
+        whole, smaller = people
+        assert len(whole) == len(clear[0].joints)
+        np.testing.assert_allclose(smaller[..., :2], whole[..., :2], atol=4)  # of 800
 
     def test_pycocotools_loads_the_file(self, clear, tmp_path):
         file, counts = CocoFiles(self.experiment), []
