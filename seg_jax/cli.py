@@ -194,7 +194,9 @@ def run_experiment(experiment: Experiment) -> None:
     # Not by its scores alone, which `seg-jax evaluate` gives a stopped run too.
     if all((workdir / name).exists() for name in ("environment.json", "scores.json")):
         if first:
-            write_json(workdir / "config.json", kept, indent=2)  # its data may lie elsewhere by now
+            with contextlib.suppress(InputError):
+                next(iter(experiment.data.read("test")))  # it may lie elsewhere by now
+                write_json(workdir / "config.json", kept, indent=2)
         scores = read_json(workdir / "scores.json")
         print(f"{workdir} is finished; {scores['part']}: {evaluate.in_words(scores)}")
         print(f"report: {report.write_report(workdir)}")

@@ -80,6 +80,12 @@ def test_a_finished_run_takes_another_place_of_its_data(finished_run, tiny, tmp_
     cli.run_experiment(moved)
     assert predict.read_experiment(workdir).cache == tmp_path / "elsewhere"
 
+    nuclei = dataclasses.replace(tiny, data=Nuclei(raw=tmp_path), workdir=workdir)
+    kept = json.dumps(config.to_json(nuclei))
+    (workdir / "config.json").write_text(kept)
+    cli.run_experiment(dataclasses.replace(nuclei, data=Nuclei()))
+    assert (workdir / "config.json").read_text() == kept  # there is nothing to read
+
     kept = config.to_json(dataclasses.replace(tiny, data=Nuclei()))
     (workdir / "config.json").write_text(json.dumps(kept))
     whose = r"--data\.raw isn't set\. .* \(a flag of the experiment's own command"
