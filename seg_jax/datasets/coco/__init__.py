@@ -1,6 +1,7 @@
 """COCO's formats: its own images, or any with annotations like its (Lin et al., 2014)."""
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -39,7 +40,7 @@ COCO_SKELETON = Skeleton(
 
 
 @dataclass(frozen=True)
-class _Coco:
+class _Coco(ABC):
     """Where the images and the annotations of each part are."""
 
     root: Path = Path("data/coco")
@@ -147,11 +148,11 @@ class _Coco:
             ) from error
         return Example(_id_of(entry), image, **labels)
 
+    @abstractmethod
     def _labels(
         self, part: Part, found: tuple[Entry, ...], shape: tuple[int, int]
     ) -> dict[str, np.ndarray]:
         """The fields of `Example` that an image's annotations give."""
-        raise NotImplementedError
 
     def _json(self, part: Part) -> Path:
         paths = {"train": self.train_json, "val": self.val_json, "test": self.test_json}
