@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import jax
 import tyro
@@ -51,18 +52,11 @@ def main() -> None:
         "plan": plan_command,
     }
     with plain_errors():
-        try:
-            tyro.extras.subcommand_cli_from_dict(
-                commands,
-                prog="seg-jax",
-                description="Uses the network of a finished run, or plans one.",
-            )
-        except InputError as error:
-            if "--data." not in str(error):
-                raise
-            raise InputError(
-                f"{error} (a flag of the experiment's own command, which a finished run takes too)"
-            ) from error
+        tyro.extras.subcommand_cli_from_dict(
+            commands,
+            prog="seg-jax",
+            description="Uses the network of a finished run, or plans one.",
+        )
 
 
 def predict_command(
@@ -153,12 +147,16 @@ def plain_errors(*, goes_on: bool = False) -> Iterator[None]:
     """Shows what the user can mend as one message, without a traceback.
 
     Args:
-      goes_on: whether the same command goes on where it stopped.
+      goes_on: whether it is an experiment's own command, which goes on where it stopped and has
+        the flags of the experiment's data.
     """
     try:
         yield
     except InputError as error:
-        sys.exit(f"error: {error}")
+        whose = ""
+        if "--data." in str(error) and not goes_on:
+            whose = " (a flag of the experiment's own command, which a finished run takes too)"
+        sys.exit(f"error: {error}{whose}")
     except KeyboardInterrupt:
         then = "; the same command goes on from the newest checkpoint" if goes_on else ""
         sys.exit(f"interrupted{then}")
@@ -188,12 +186,12 @@ def run_experiment(experiment: Experiment) -> None:
     mesh = parallel.make_mesh(experiment.parallel)
     config.check(experiment, devices=mesh.size, space=parallel.space_of(mesh))
     shapes = predict.shapes_of_state(experiment)  # refuses a net that doesn't fit together
-    _refuse_another(workdir, experiment)
     kept = config.to_json(experiment)
+    _refuse_another(workdir, kept)
     first = parallel.is_first_host()
     # Not by its scores alone, which `seg-jax evaluate` gives a stopped run too.
     if all((workdir / name).exists() for name in ("environment.json", "scores.json")):
-        if first:
+        if first and kept != read_json(workdir / "config.json"):
             with contextlib.suppress(InputError):
                 next(iter(experiment.data.read("test")))  # it may lie elsewhere by now
                 write_json(workdir / "config.json", kept, indent=2)
@@ -231,13 +229,13 @@ def _require_shared(workdir: Path) -> None:
         )
 
 
-def _refuse_another(workdir: Path, experiment: Experiment) -> None:
-    """Refuses a workdir that is another experiment's."""
+def _refuse_another(workdir: Path, kept: dict[str, Any]) -> None:
+    """Refuses a workdir that is another experiment's than this one, as a workdir keeps it."""
     if not (workdir / "config.json").exists():
         return
     # As objects first, so that a field that is new since then has its default.
-    kept = config.to_json(predict.read_experiment(workdir))
-    changed = config.changes(kept, config.to_json(experiment))
+    old = config.to_json(predict.read_experiment(workdir))
+    changed = config.changes(old, kept)
     if changed:
         raise InputError(
             f"{workdir} holds a run of another configuration ({'; '.join(changed)}); "

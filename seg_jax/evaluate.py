@@ -20,7 +20,7 @@ from seg_jax.datasets.source import VOID, Example, Part
 from seg_jax.errors import InputError
 from seg_jax.files import write_json
 from seg_jax.input import Examples, evaluation_batches
-from seg_jax.predict import CocoFiles, decoder, fill_up, load, predicted, predictor
+from seg_jax.predict import CocoFiles, decoder, fill_up, filled_up, load, predicted, predictor
 from seg_jax.step import Batch, Step, Variables
 
 
@@ -86,7 +86,7 @@ def evaluate(
         truth = task.arrays(data, example, size)
         if size != experiment.size:
             label = fill_up(truth["label"], VOID)
-            truth = {n: fill_up(x, 0) if x.shape[:2] == size else x for n, x in truth.items()}
+            truth = filled_up(truth, size)
             truth["label"] = label
         label = truth["label"]
         batch = {**truth, "label": label.astype(np.int32), "valid": label != VOID}

@@ -127,7 +127,7 @@ def predicted(
 
 
 MOST = 2**27
-"""Numbers in an image's maps when they are decoded: half a gigabyte, of which several copies."""
+"""Numbers in an image's maps when they are decoded: half a gigabyte, copied several times."""
 
 
 def decoder(experiment: Experiment) -> Callable[[np.ndarray, tuple[int, int]], Any]:
@@ -151,8 +151,7 @@ def decoder(experiment: Experiment) -> Callable[[np.ndarray, tuple[int, int]], A
         found = jax.tree.map(lambda x: np.asarray(x)[0], decode(filled[None], scale=scale))
         if within == size:
             return found
-        found = task.enlarged(found, within, size)
-        return jax.tree.map(lambda x: fill_up(x, 0) if x.shape[:2] == size else x, found)
+        return filled_up(task.enlarged(found, within, size), size)
 
     return decoded
 
@@ -165,6 +164,11 @@ def fill_up(maps: np.ndarray, value: int) -> np.ndarray:
     """(H, W, ...) filled up to multiples of `STEP`."""
     edges = [(0, -side % STEP) for side in maps.shape[:2]] + [(0, 0)] * (maps.ndim - 2)
     return np.pad(maps, edges, constant_values=value)
+
+
+def filled_up(tree: Any, size: tuple[int, int]) -> Any:
+    """Those arrays of a tree that are maps of a size, by zeros."""
+    return jax.tree.map(lambda x: fill_up(x, 0) if x.shape[:2] == size else x, tree)
 
 
 class CocoFiles:
