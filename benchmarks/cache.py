@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import tyro
 
-from seg_jax.input import load, training_batch
+from seg_jax.pipeline.batches import load, training_batch
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "experiments"))
 from nuclei_panoptic import experiment as nuclei

@@ -21,8 +21,9 @@ import tyro
 from scipy import ndimage
 from skimage.segmentation import watershed
 
-from seg_jax import cli, predict
+from seg_jax import cli
 from seg_jax.datasets import Nuclei
+from seg_jax.inference import predict
 from seg_jax.metrics import segments
 from seg_jax.metrics.segments import Matches, Segments
 from seg_jax.resize import resize_label

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import tyro
 
-from seg_jax import input
-from seg_jax.log import read_metrics
 from seg_jax.optimiser import AdamW, Muon
 from seg_jax.parallel import make_mesh
-from seg_jax.train import train
+from seg_jax.pipeline import batches as input
+from seg_jax.run.log import read_metrics
+from seg_jax.run.train import train
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "experiments"))
 from dancers_panoptic import experiment as panoptic

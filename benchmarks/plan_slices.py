@@ -15,10 +15,11 @@ from typing import Literal
 import jax
 import tyro
 
-from seg_jax import models, plan
-from seg_jax.augment import Augment
-from seg_jax.config import Experiment
+from seg_jax import models
 from seg_jax.datasets import Nevi
+from seg_jax.pipeline.augment import Augment
+from seg_jax.plan import plan
+from seg_jax.run.config import Experiment
 
 Net = Literal["original_unet", "original_segnet"]
 

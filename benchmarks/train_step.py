@@ -27,9 +27,9 @@ import torch_nets
 import tyro
 
 from seg_jax import models
-from seg_jax.augment import Augment
 from seg_jax.datasets import Nevi
 from seg_jax.models import layers
+from seg_jax.pipeline.augment import Augment
 from seg_jax.step import init_state, make_train_step
 from seg_jax.tasks import Semantic
 

@@ -16,11 +16,11 @@ name the categories, at data/coco:
 from pathlib import Path
 
 from seg_jax import cli
-from seg_jax.augment import Augment
-from seg_jax.config import Experiment
 from seg_jax.datasets import CocoPanoptic
 from seg_jax.models import UNet
 from seg_jax.optimiser import AdamW
+from seg_jax.pipeline.augment import Augment
+from seg_jax.run.config import Experiment
 from seg_jax.tasks import Panoptic
 
 experiment = Experiment(

@@ -10,12 +10,12 @@ Dice over classes 0.925, after 31 minutes on 2 CPU cores that tested other thing
 """
 
 from seg_jax import cli
-from seg_jax.augment import Augment
-from seg_jax.config import Experiment
 from seg_jax.datasets import Dancers
 from seg_jax.losses import Loss
 from seg_jax.models import UNet
 from seg_jax.optimiser import Muon
+from seg_jax.pipeline.augment import Augment
+from seg_jax.run.config import Experiment
 from seg_jax.tasks import Panoptic
 
 experiment = Experiment(

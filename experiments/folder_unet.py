@@ -12,12 +12,12 @@ into train/, val/ and test/. Every file that can't be used is named before train
 from pathlib import Path
 
 from seg_jax import cli
-from seg_jax.augment import Augment
-from seg_jax.config import Experiment
 from seg_jax.datasets import Folder
 from seg_jax.losses import Loss
 from seg_jax.models import UNet
 from seg_jax.optimiser import AdamW
+from seg_jax.pipeline.augment import Augment
+from seg_jax.run.config import Experiment
 from seg_jax.tasks import Semantic
 
 experiment = Experiment(

@@ -11,11 +11,11 @@ photographs from scratch, for so short.
 """
 
 from seg_jax import cli
-from seg_jax.augment import Augment
-from seg_jax.config import Experiment
 from seg_jax.datasets import Lsp
 from seg_jax.models import UNet
 from seg_jax.optimiser import Muon
+from seg_jax.pipeline.augment import Augment
+from seg_jax.run.config import Experiment
 from seg_jax.tasks import Pose
 
 experiment = Experiment(

@@ -12,12 +12,12 @@ clip): Dice 0.945 [0.937, 0.953], IoU 0.898, accuracy 0.987, seed 0; 10 minutes 
 """
 
 from seg_jax import cli
-from seg_jax.augment import Augment
-from seg_jax.config import Experiment
 from seg_jax.datasets import Mads
 from seg_jax.losses import Loss
 from seg_jax.models import UNet
 from seg_jax.optimiser import AdamW
+from seg_jax.pipeline.augment import Augment
+from seg_jax.run.config import Experiment
 from seg_jax.tasks import Semantic
 
 experiment = Experiment(

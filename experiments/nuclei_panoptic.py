@@ -14,12 +14,12 @@ watershed (`benchmarks/nuclei_watershed.py`), seed 0: 0.756. At 256×256 the thr
 """
 
 from seg_jax import cli
-from seg_jax.augment import Augment
-from seg_jax.config import Experiment
 from seg_jax.datasets import Nuclei
 from seg_jax.losses import Loss
 from seg_jax.models import UNet
 from seg_jax.optimiser import Muon
+from seg_jax.pipeline.augment import Augment
+from seg_jax.run.config import Experiment
 from seg_jax.tasks import Panoptic
 
 experiment = Experiment(

@@ -13,12 +13,12 @@ after 32 minutes on 2 CPU cores that compiled and tested other things meanwhile;
 """
 
 from seg_jax import cli
-from seg_jax.augment import Augment
-from seg_jax.config import Experiment
 from seg_jax.datasets import Ph2
 from seg_jax.losses import Loss
 from seg_jax.models import UNet
 from seg_jax.optimiser import AdamW
+from seg_jax.pipeline.augment import Augment
+from seg_jax.run.config import Experiment
 from seg_jax.tasks import Semantic
 
 experiment = Experiment(

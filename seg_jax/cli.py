@@ -18,12 +18,17 @@ import jax
 import tyro
 from jax.sharding import Mesh
 
-from seg_jax import config, evaluate, input, parallel, plan, predict, report, train
-from seg_jax.config import Experiment
+from seg_jax import parallel
 from seg_jax.datasets.source import Part
 from seg_jax.errors import InputError
 from seg_jax.files import read_json, write_json
-from seg_jax.log import read_metrics
+from seg_jax.inference import evaluate, predict
+from seg_jax.pipeline import batches as input
+from seg_jax.plan import plan
+from seg_jax.report import page as report
+from seg_jax.run import config, train
+from seg_jax.run.config import Experiment
+from seg_jax.run.log import read_metrics
 from seg_jax.step import fitting
 
 PREEMPTED = 75

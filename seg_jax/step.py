@@ -15,9 +15,9 @@ import optax
 from flax import struct, traverse_util
 from jax import Array
 
-from seg_jax.augment import Augment, augment
 from seg_jax.datasets.source import VOID
 from seg_jax.errors import InputError
+from seg_jax.pipeline.augment import Augment, augment
 
 Batch = dict[str, Array]
 Variables = dict[str, Any]

@@ -22,8 +22,8 @@ import pytest
 from tiny import TINY
 
 from seg_jax import cli
-from seg_jax.config import Experiment
-from seg_jax.input import Examples
+from seg_jax.pipeline.batches import Examples
+from seg_jax.run.config import Experiment
 
 
 @pytest.fixture(scope="session")

@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from seg_jax import cli, config, predict
+from seg_jax import cli
 from seg_jax.datasets import Dancers, Folder, Nuclei
 from seg_jax.datasets.images import read_mask
 from seg_jax.errors import InputError
+from seg_jax.inference import predict
 from seg_jax.models import UNet
+from seg_jax.run import config
 from seg_jax.tasks import Panoptic
 
 

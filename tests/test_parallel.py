@@ -9,11 +9,9 @@ import optax
 import pytest
 from tiny import TINY
 
-from seg_jax import evaluate, input
-from seg_jax.augment import Augment
 from seg_jax.datasets import VOID, Dancers
 from seg_jax.errors import InputError
-from seg_jax.input import Examples, training_batch
+from seg_jax.inference import evaluate
 from seg_jax.losses import Loss
 from seg_jax.models import SegNet, UNet
 from seg_jax.parallel import (
@@ -28,6 +26,9 @@ from seg_jax.parallel import (
     replicate,
     space_of,
 )
+from seg_jax.pipeline import batches as input
+from seg_jax.pipeline.augment import Augment
+from seg_jax.pipeline.batches import Examples, training_batch
 from seg_jax.step import init_state, make_eval_step, make_train_step
 from seg_jax.tasks import Panoptic, Pose, Semantic, Together
 

@@ -14,8 +14,8 @@ from tiny import TINY, lines_of, state_of
 from tiny import start as start_process
 
 from seg_jax.cli import PREEMPTED
-from seg_jax.log import read_metrics
 from seg_jax.parallel import HEARTBEAT_SECONDS
+from seg_jax.run.log import read_metrics
 
 LONG = ("--epochs", "30", "--evaluate-every", "1", "--log-every", "3")
 """Sixty steps, a checkpoint every two."""

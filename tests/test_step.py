@@ -5,12 +5,12 @@ import numpy as np
 import optax
 import pytest
 
-from seg_jax.augment import Augment
 from seg_jax.datasets import VOID, Nevi
 from seg_jax.errors import InputError
-from seg_jax.input import training_batch
 from seg_jax.losses import Loss
 from seg_jax.models import UNet
+from seg_jax.pipeline.augment import Augment
+from seg_jax.pipeline.batches import training_batch
 from seg_jax.step import begin_with, init_state, make_eval_step, make_train_step
 from seg_jax.tasks import Semantic
 

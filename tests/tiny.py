@@ -6,15 +6,15 @@ import sys
 from pathlib import Path
 
 from seg_jax import cli
-from seg_jax.checkpoint import Checkpoints
-from seg_jax.config import Experiment
 from seg_jax.datasets import Nevi
-from seg_jax.log import read_metrics
+from seg_jax.inference.predict import shapes_of_state
 from seg_jax.losses import Loss
 from seg_jax.models import UNet
 from seg_jax.optimiser import AdamW
 from seg_jax.parallel import Parallel
-from seg_jax.predict import shapes_of_state
+from seg_jax.run.checkpoint import Checkpoints
+from seg_jax.run.config import Experiment
+from seg_jax.run.log import read_metrics
 from seg_jax.step import TrainState
 from seg_jax.tasks import Semantic
 

@@ -11,13 +11,11 @@ The skeletons of an image are pairs of arrays, one pair an image:
 import contextlib
 import io
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
-
-from seg_jax.skeletons import greedy_pairs
 
 People = tuple[np.ndarray, np.ndarray]
 
@@ -169,6 +167,21 @@ def pck(
     share = np.where(wanted > 0, right / np.maximum(wanted, 1), np.nan)
     total = wanted.sum()
     return share, float(right.sum() / total) if total else float("nan")
+
+
+def greedy_pairs(scores) -> Iterator[tuple[int, int]]:
+    """Pairs of a row and a column with a positive score, the best first, each of both once at most.
+
+    Args:
+      scores: (N, M) float; of equal scores the first in the order of reading is the better.
+    """
+    rows, columns = np.nonzero(scores > 0)
+    free_rows, free_columns = (np.ones(n, bool) for n in scores.shape)
+    for k in np.argsort(-scores[rows, columns], kind="stable"):
+        i, j = rows[k], columns[k]
+        if free_rows[i] and free_columns[j]:
+            free_rows[i] = free_columns[j] = False
+            yield i, j
 
 
 def _annotation(image, joints, **others):

@@ -22,6 +22,7 @@ from seg_jax import metrics
 from seg_jax.datasets.instances import renumbered
 from seg_jax.datasets.source import Example, Source
 from seg_jax.errors import InputError
+from seg_jax.export.overlay import segment_overlay, shrunk, write_overlay
 from seg_jax.losses import Loss
 from seg_jax.losses.common import share
 from seg_jax.metrics import Counts
@@ -35,10 +36,9 @@ from seg_jax.metrics.segments import (
     panoptic_quality,
     shared_pixels,
 )
-from seg_jax.objects import nearest_centre, targets
-from seg_jax.overlay import segment_overlay, shrunk, write_overlay
-from seg_jax.peaks import peaks
 from seg_jax.resize import resize_image, resize_label
+from seg_jax.tasks.objects import nearest_centre, targets
+from seg_jax.tasks.peaks import peaks
 from seg_jax.tasks.semantic import check_classes, labels_of, probabilities_of
 
 

@@ -17,12 +17,12 @@ from jax import Array
 from seg_jax import metrics
 from seg_jax.datasets.source import Example, Skeleton, Source
 from seg_jax.errors import InputError
+from seg_jax.export.overlay import shrunk, skeleton_overlay, write_overlay
 from seg_jax.losses.common import share
 from seg_jax.metrics.people import People, oks, oks_ap, oks_ap_of_rows, pck
-from seg_jax.overlay import shrunk, skeleton_overlay, write_overlay
-from seg_jax.peaks import Peaks, peaks
 from seg_jax.resize import resize_image, resize_label, resize_points
-from seg_jax.skeletons import assemble, heat_maps, limb_scores, part_affinity
+from seg_jax.tasks.peaks import Peaks, peaks
+from seg_jax.tasks.skeletons import assemble, heat_maps, limb_scores, part_affinity
 
 TORSO = ("left_shoulder", "right_hip")
 """Joints between which a torso is measured."""

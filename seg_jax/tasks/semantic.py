@@ -14,9 +14,9 @@ from PIL import Image
 from seg_jax import losses, metrics
 from seg_jax.datasets.source import VOID, Example, Source
 from seg_jax.errors import InputError
+from seg_jax.export.overlay import overlay, shrunk, write_overlay
 from seg_jax.losses import Loss
 from seg_jax.metrics import Counts
-from seg_jax.overlay import overlay, shrunk, write_overlay
 from seg_jax.resize import resize_image, resize_label
 
 SCORES = {

@@ -7,10 +7,10 @@ from PIL import Image
 from pycocotools import mask as run_lengths
 from pycocotools.cocoeval import Params
 
-from seg_jax import config
 from seg_jax.datasets.coco import COCO_SKELETON, CocoInstances, CocoKeypoints, CocoPanoptic
 from seg_jax.datasets.coco.annotations import mask_of
 from seg_jax.errors import InputError
+from seg_jax.run import config
 from seg_jax.tasks import Pose
 
 SHAPE = HEIGHT, WIDTH = 20, 30

@@ -14,19 +14,22 @@ from PIL import Image
 from quality import quality_by_sets
 from scipy import ndimage
 
-from seg_jax import cli, config, input, predict
-from seg_jax.augment import Augment
+from seg_jax import cli
 from seg_jax.datasets import VOID, CocoPanoptic, Dancers, Folder, Nevi
 from seg_jax.datasets.source import Example
 from seg_jax.errors import InputError
-from seg_jax.evaluate import evaluate
+from seg_jax.inference import predict
+from seg_jax.inference.evaluate import evaluate
+from seg_jax.inference.predict import CocoFiles
 from seg_jax.losses import Loss
 from seg_jax.metrics.segments import Segments
 from seg_jax.models import UNet
-from seg_jax.objects import targets
-from seg_jax.predict import CocoFiles
+from seg_jax.pipeline import batches as input
+from seg_jax.pipeline.augment import Augment
+from seg_jax.run import config
 from seg_jax.step import init_state, make_eval_step, make_train_step
 from seg_jax.tasks import Panoptic
+from seg_jax.tasks.objects import targets
 
 few = functools.partial(hypothesis.settings, deadline=None)
 seeds = st.integers(0, 2**32 - 1)
@@ -588,8 +591,8 @@ def evaluated(tiny, tmp_path_factory):
         tiny, data=source, task=task, size=size, batch_size=3, workdir=root / "run"
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("seg_jax.evaluate.load", lambda *_: (experiment, {"params": {}}, 0))
-        patch.setattr("seg_jax.evaluate.predictor", lambda *_: lambda images: predictions)
+        patch.setattr("seg_jax.inference.evaluate.load", lambda *_: (experiment, {"params": {}}, 0))
+        patch.setattr("seg_jax.inference.evaluate.predictor", lambda *_: lambda images: predictions)
         return experiment, evaluate(experiment.workdir)
 
 

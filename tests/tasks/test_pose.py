@@ -11,21 +11,22 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from scipy import special
 
-from seg_jax import cli, predict
-from seg_jax.augment import Augment, augment
-from seg_jax.config import Experiment, check
+from seg_jax import cli
 from seg_jax.datasets import CocoKeypoints, Dancers, Example, Nevi, Skeleton
 from seg_jax.datasets.images import read_image
 from seg_jax.datasets.source import VOID
 from seg_jax.errors import InputError
+from seg_jax.inference import predict
+from seg_jax.inference.predict import CocoFiles, decoder, predict_files
 from seg_jax.models import SegNet, UNet
 from seg_jax.optimiser import AdamW
-from seg_jax.predict import CocoFiles, decoder, predict_files
+from seg_jax.pipeline.augment import Augment, augment
 from seg_jax.resize import resize_points
-from seg_jax.skeletons import heat_maps, part_affinity
+from seg_jax.run.config import Experiment, check
 from seg_jax.step import init_state, make_train_step, normalise, to_float
 from seg_jax.tasks import Pose
 from seg_jax.tasks.pose import RARE
+from seg_jax.tasks.skeletons import heat_maps, part_affinity
 
 DANCERS, KEYPOINTS = Dancers(), CocoKeypoints()
 FINE = Pose(sigma=1.5, width=1.0, people=8)

@@ -1,0 +1,1 @@
+"""A training step sized for hardware that isn't at hand."""

@@ -1,0 +1,1 @@
+"""The life of an experiment: its configuration, its folder, its training, its checkpoints."""
