@@ -1,7 +1,6 @@
-"""Data sets: each a source of labelled images, those with records of their own known to TFDS.
+"""Data sets: each is a `Source` of labelled images.
 
-`import seg_jax.datasets` is enough for `tfds.data_source("ph2", split="full")`, likewise "mads" and
-"nevi".
+`import seg_jax.datasets.builders` makes those that TFDS keeps known to it.
 """
 
 from seg_jax.datasets.coco import COCO_SKELETON, CocoInstances, CocoKeypoints, CocoPanoptic
@@ -9,10 +8,11 @@ from seg_jax.datasets.dancers import Dancers
 from seg_jax.datasets.folder import Folder
 from seg_jax.datasets.lsp import Lsp
 from seg_jax.datasets.mads import Mads
-from seg_jax.datasets.nevi import Nevi, nevi_dataset_builder  # noqa: F401 (registers "nevi")
+from seg_jax.datasets.nevi import Nevi
 from seg_jax.datasets.nuclei import Nuclei
 from seg_jax.datasets.ph2 import Ph2
-from seg_jax.datasets.source import VOID, Example, Part, Skeleton, Source
+from seg_jax.datasets.source import Source
+from seg_jax.labels import VOID, Example, Labels, Part, Skeleton
 
 __all__ = [
     "COCO_SKELETON",
@@ -23,6 +23,7 @@ __all__ = [
     "Dancers",
     "Example",
     "Folder",
+    "Labels",
     "Lsp",
     "Mads",
     "Nevi",

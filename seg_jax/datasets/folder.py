@@ -1,4 +1,4 @@
-"""The user's own images and masks, from a folder or a table, checked before they are used."""
+"""The user's own images and masks, from a folder or a table, all checked before the first use."""
 
 import functools
 import os
@@ -13,70 +13,66 @@ import numpy as np
 from seg_jax.datasets.images import read_image, read_mask
 from seg_jax.datasets.instances import renumbered
 from seg_jax.datasets.pairs import Pair, Parts, pairs_of_folder, pairs_of_table, split
-from seg_jax.datasets.source import VOID, Example, Part
+from seg_jax.datasets.source import Source
 from seg_jax.errors import InputError
+from seg_jax.labels import VOID, Example, Labels, Part
 
 _MAX_LINES = 20
 _MAX_LABELS = 3
 _MAX_OBJECT = 65535
 
 _Counts = dict[int, int]
-"""How many pixels of a mask hold each value; empty where the values say nothing."""
+"""How many pixels of a mask hold each value; empty for a mask that is broken or a JPEG."""
 
 
 @dataclass(frozen=True)
-class Folder:
-    """Images and masks from a folder or a table: a `seg_jax.datasets.source.Source`.
+class Folder(Source):
+    """Images and masks from a folder or a table.
 
-    In a folder an image and its mask share a name without suffix, such as `images/a.jpg` and
-    `masks/a.png`; the mask's may end in `_mask`, `_lesion`, `_segmentation`, `_gt` or `_label`.
-    PNG, JPEG, BMP, TIFF and WebP mix freely. Other files and subfolders are passed over.
+    In a folder an image and its mask have the same name without suffix, such as `images/a.jpg` and
+    `masks/a.png`; the mask's name may also end in `_mask`, `_lesion`, `_segmentation`, `_gt` or
+    `_label`. Files may be PNG, JPEG, BMP, TIFF or WebP. Other files and subfolders are ignored.
 
-    With one class the masks hold 0 and 1, or 0 and 255, all of them alike; JPEG masks, which
-    blur values, are foreground from 128 up. With several classes the masks hold class numbers
-    and can't be JPEG. With instances the masks hold object numbers from 1, the background 0, in
-    PNG or TIFF of 8, 16 or 32 bits.
+    With one class the masks hold 0 and 1, or 0 and 255, the same pair in all masks; in JPEG masks,
+    which blur values, the foreground is 128 or more. With several classes the masks hold class
+    numbers and can't be JPEG. With instances the masks hold object numbers from 1, and 0 for the
+    background, in PNG or TIFF of 8, 16 or 32 bits.
 
-    Data that isn't split already is cut in the order of sha256("seed:name"): first the test part,
-    then validation, then training, with at least one image each (validation may be empty where
-    its fraction is 0 or there are two images). More images move the cuts, so a few old ones can
+    Data that isn't split already is split in the order of sha256("seed:name"): first the test
+    part, then validation, then training, each with at least one image (validation may be empty if
+    its fraction is 0 or there are only two images). When images are added, a few old ones can
     change parts; a split that must never change belongs in folders or in a table.
     """
 
     path: Path = Path("data/folder")
     """Folder with images/ and masks/, or with train/, val/ (optional) and test/ that hold them."""
     csv: Path | None = None
-    """Table used in place of path: columns image, mask and maybe part, files relative to it."""
+    """Table to use instead of path: columns image, mask and maybe part, files relative to it."""
     classes: tuple[str, ...] = ("foreground",)
     """One name for binary masks; several for class numbers from 0, the background among them."""
     instances: bool = False
-    """The masks number the objects, all of one class; they are read as `Example.instance`."""
+    """The masks hold the numbers of objects, all of one class, for `Example.instance`."""
     channels: Literal[1, 3] = 3
     """3 reads the images as RGB, 1 as greyscale."""
     void: int | None = None
-    """Mask value of unknown pixels; where not set, 255 with several classes, none with one."""
+    """Mask value of unknown pixels; if not set, 255 with several classes, none with one."""
     val: float = 0.1
-    """Fraction of the images for validation, where the data isn't split already."""
+    """Fraction of the images for validation, if the data isn't split already."""
     test: float = 0.2
-    """Fraction of the images for testing, where the data isn't split already."""
+    """Fraction of the images for testing, if the data isn't split already."""
     seed: int = 0
-    """Seed of the split, where the data isn't split already."""
+    """Seed of the split, if the data isn't split already."""
 
     @property
-    def segments(self) -> tuple[str, ...]:
-        """The classes."""
-        return self.classes
-
-    @property
-    def things(self) -> tuple[str, ...]:
-        """The class of the objects; none without instances."""
-        return self.classes if self.instances else ()
+    def labels(self) -> Labels:
+        """The classes; with instances, they are things."""
+        return Labels(classes=self.classes, things=self.classes if self.instances else ())
 
     def check(self) -> None:
         """Decodes every image and mask, once in a process, and reports all problems together.
 
         Raises:
-          InputError: with a line for each problem, for the first 20 of them.
+          InputError: with a line for each of the first 20 problems.
         """
         _checked(self)
 
@@ -99,7 +95,7 @@ class Folder:
 
 @functools.cache
 def _checked(folder: Folder) -> tuple[Parts, int]:
-    """The pairs of each part, and the mask value of the foreground, once nothing is wrong."""
+    """Checks everything; returns the pairs of each part and the mask value of the foreground."""
     _check_fields(folder)
     root = Path(folder.csv or folder.path)
     parts, problems = pairs_of_table(root) if folder.csv else pairs_of_folder(root)
@@ -127,20 +123,28 @@ def _checked(folder: Folder) -> tuple[Parts, int]:
 
 def _check_fields(folder: Folder) -> None:
     if not 1 <= len(folder.classes) <= VOID:
-        raise InputError(f"--data.classes: {len(folder.classes)} names; give 1 to {VOID}")
+        raise InputError(
+            f"{{flag}}: {len(folder.classes)} names; give 1 to {VOID}", field="data.classes"
+        )
     if len(set(folder.classes)) < len(folder.classes):
-        raise InputError(f"--data.classes: {' '.join(folder.classes)} has one name twice")
+        raise InputError(
+            f"{{flag}}: {' '.join(folder.classes)} has one name twice", field="data.classes"
+        )
     if folder.instances and len(folder.classes) > 1:
         raise InputError(
-            f"--data.instances: numbered objects are all of one class, but --data.classes has"
-            f" {len(folder.classes)}; give one name, or set --data.no-instances"
+            f"{{flag}}: numbered objects are all of one class, but --data.classes has"
+            f" {len(folder.classes)}; give one name, or set --data.no-instances",
+            field="data.instances",
         )
     if folder.channels not in (1, 3):
-        raise InputError(f"--data.channels: {folder.channels}; give 3 for RGB, 1 for greyscale")
+        raise InputError(
+            f"{{flag}}: {folder.channels}; give 3 for RGB, 1 for greyscale", field="data.channels"
+        )
     if not (folder.test > 0 <= folder.val and folder.val + folder.test < 1):
         raise InputError(
             f"--data.val {folder.val} --data.test {folder.test}: give fractions that leave some"
-            " for training, and a test fraction above 0"
+            " for training, and a test fraction above 0",
+            field="data.test",
         )
 
 
@@ -200,14 +204,14 @@ def _label_problems(
     known = {*(range(n) if n > 1 else (0, foreground)), _void(folder)}
     wrong = [{v: c for v, c in count.items() if v not in known} for count in counts]
     return [
-        f"{pair.mask}: {_describe(labels)}, but {_mend(n, list(labels), foreground)}"
+        f"{pair.mask}: {_describe(labels)}, but {_fix(n, list(labels), foreground)}"
         for pair, labels in zip(pairs, wrong, strict=True)
         if labels
     ]
 
 
 def _object_problems(folder: Folder, pairs: list[Pair], counts: list[_Counts]) -> list[str]:
-    """A line for each mask with values that number no object, or one if all hold one at most."""
+    """A line for each mask with invalid object numbers, or one line if no mask has two objects."""
     known = [{v: c for v, c in count.items() if v != folder.void} for count in counts]
     wrong = [{v: c for v, c in count.items() if not 0 <= v <= _MAX_OBJECT} for count in known]
     if pairs and all(counts) and max(sum(v > 0 for v in count) for count in known) < 2:
@@ -216,20 +220,22 @@ def _object_problems(folder: Folder, pairs: list[Pair], counts: list[_Counts]) -
             " differently, or set --data.no-instances for masks of foreground and background"
         ]
     return [
-        f"{pair.mask}: {_describe(numbers)}, but objects are numbered 1 to {_MAX_OBJECT}; number"
-        " them anew"
+        f"{pair.mask}: {_describe(numbers)}, but objects are numbered 1 to {_MAX_OBJECT};"
+        " renumber them"
         for pair, numbers in zip(pairs, wrong, strict=True)
         if numbers
     ]
 
 
 def _describe(labels: _Counts) -> str:
+    """Names a few labels and their numbers of pixels: "labels 5 on 1 pixel, 6 on 2 pixels"."""
     first = [f"{v} on {c} pixel{'s' * (c > 1)}" for v, c in list(labels.items())[:_MAX_LABELS]]
     rest = len(labels) - len(first)
     return f"label{'s' * (len(labels) > 1)} {', '.join(first)}" + (f" and {rest} more" * (rest > 0))
 
 
-def _mend(classes: int, labels: list[int], foreground: int) -> str:
+def _fix(classes: int, labels: list[int], foreground: int) -> str:
+    """Says which labels there may be, and what to do about labels that are none of them."""
     other = {1: 255, 255: 1}[foreground]
     if classes == 1 and labels == [other]:
         return (
@@ -247,7 +253,7 @@ def _mend(classes: int, labels: list[int], foreground: int) -> str:
 
 
 def _label(folder: Folder, pair: Pair, foreground: int) -> np.ndarray:
-    """The checked mask as (height, width) uint8 of classes and `VOID`."""
+    """Reads a checked mask: (height, width) uint8 of classes and `VOID`."""
     mask = read_mask(pair.mask)
     if len(folder.classes) > 1:
         label = mask.astype(np.uint8)
@@ -261,7 +267,7 @@ def _label(folder: Folder, pair: Pair, foreground: int) -> np.ndarray:
 
 
 def _objects(folder: Folder, pair: Pair) -> tuple[np.ndarray, np.ndarray]:
-    """The checked mask as (height, width) uint8 of 0, 1 and `VOID`, and uint16 of objects."""
+    """Reads a checked mask: (height, width) uint8 of 0, 1 and `VOID`, and uint16 of objects."""
     mask = read_mask(pair.mask)
     unknown = mask == folder.void if folder.void is not None else np.zeros(mask.shape, bool)
     label = np.where(unknown, VOID, mask > 0).astype(np.uint8)

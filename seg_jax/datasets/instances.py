@@ -19,10 +19,10 @@ def renumbered(objects: np.ndarray) -> np.ndarray:
 
 
 def borders(objects: np.ndarray) -> np.ndarray:
-    """Marks the pixels of objects that touch anything else by a side.
+    """Marks the pixels of objects that share a side with a pixel of something else.
 
-    Objects that touch each other have a border of two pixels between them, one of each; an object
-    cut by the image's edge has none there.
+    Between two objects that touch there is a border of two pixels, one in each object. An object
+    that is cut by the image's edge has no border there.
 
     Args:
       objects: (height, width) integers, 0 where no object is.

@@ -1,4 +1,4 @@
-"""Which image belongs to which mask, and which pair to which part of a data set."""
+"""Finds the mask of each image, and the part of a data set that each pair belongs to."""
 
 import csv
 import hashlib
@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import NamedTuple, get_args
 
 from seg_jax.datasets.images import IMAGE_SUFFIXES, is_image_file
-from seg_jax.datasets.source import Part
 from seg_jax.errors import InputError
+from seg_jax.labels import Part
 
 _PARTS: tuple[Part, ...] = get_args(Part)
 _ENDING = re.compile(r"_(mask|lesion|segmentation|gt|label)$", re.IGNORECASE)
@@ -25,20 +25,22 @@ class Pair(NamedTuple):
 
 
 Parts = dict[Part | None, list[Pair]]
-"""The pairs of each part; all under None where the user hasn't split them."""
+"""The pairs of each part; all under None if the user hasn't split them."""
 
 
 def pairs_of_folder(root: Path) -> tuple[Parts, list[str]]:
     """Pairs `images/` and `masks/`, or those in `train/`, `val/` and `test/`, by name.
 
     Returns:
-      the pairs, and a line for each file that has no partner or too many.
+      the pairs, and a line for each file that has no partner or several.
 
     Raises:
       InputError: if a folder is missing or has no images.
     """
     if not root.is_dir():
-        raise InputError(f"{root}: no such folder; set --data.path to the one with your images")
+        raise InputError(
+            f"{root}: no such folder; set {{flag}} to the one with your images", field="data.path"
+        )
     parts = [part for part in _PARTS if (root / part).is_dir()]
     if (root / "images").is_dir() or not parts:
         pairs, problems = _match(root)
@@ -56,7 +58,8 @@ def pairs_of_folder(root: Path) -> tuple[Parts, list[str]]:
 def pairs_of_table(table: Path) -> tuple[Parts, list[str]]:
     """Pairs the files that the rows of a CSV name, relative to it.
 
-    An id is what tells the image's path, without suffix, from those of the other images.
+    An id is the image's path without suffix, relative to the folder that all images are in, with
+    "-" for each "/".
 
     Returns:
       the pairs, and a line for each row that can't be used.
@@ -70,7 +73,9 @@ def pairs_of_table(table: Path) -> tuple[Parts, list[str]]:
             columns = reader.fieldnames or []
             rows = [(f"{table}, line {reader.line_num}", row) for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{table}: not a readable table ({error}); set --data.csv") from error
+        raise InputError(
+            f"{table}: not a readable table ({error}); set {{flag}}", field="data.csv"
+        ) from error
     if not {"image", "mask"} <= set(columns):
         raise InputError(
             f"{table}: its first line is {','.join(columns)!r}, but has to name the columns"
@@ -98,10 +103,10 @@ def pairs_of_table(table: Path) -> tuple[Parts, list[str]]:
 
 
 def split(pairs: list[Pair], val: float, test: float, seed: int) -> Parts:
-    """Cuts pairs into parts in the order of sha256("seed:id").
+    """Splits pairs into parts in the order of sha256("seed:id").
 
-    The test part comes first, then validation, then training. Training and test have one pair at
-    least, validation as well if its fraction isn't 0 and there are three pairs.
+    The test part comes first, then validation, then training. Training and test have at least one
+    pair, and so has validation if its fraction isn't 0 and there are three pairs.
 
     Args:
       pairs: two or more.
@@ -139,11 +144,11 @@ def _match(root: Path) -> tuple[list[Pair], list[str]]:
             if len(paths) > 1:
                 problems.append(f"{' and '.join(map(str, paths))}: have one name; keep one of them")
         if not masks[name]:
-            mend = f"no mask of its name in {root / 'masks'}; add it or remove the image"
-            problems += [f"{path}: {mend}" for path in images[name]]
+            fix = f"no mask of its name in {root / 'masks'}; add it or remove the image"
+            problems += [f"{path}: {fix}" for path in images[name]]
         elif not images[name]:
-            mend = f"no image of its name in {root / 'images'}; add it or remove the mask"
-            problems += [f"{path}: {mend}" for path in masks[name]]
+            fix = f"no image of its name in {root / 'images'}; add it or remove the mask"
+            problems += [f"{path}: {fix}" for path in masks[name]]
         else:
             pairs.append(Pair(name, images[name][0], masks[name][0]))
     return pairs, problems
@@ -158,7 +163,7 @@ def _image_files(folder: Path) -> list[Path]:
 
 
 def _with_short_ids(parts: Parts) -> Parts:
-    """Replaces the absolute paths in the ids by what follows the folder that all are in."""
+    """Makes the absolute paths in the ids relative to the deepest folder that all are in."""
     names = [pair.id for pairs in parts.values() for pair in pairs]
     common = os.path.commonpath([os.path.dirname(name) for name in names]) if names else ""
     return {

@@ -1,6 +1,6 @@
 """Skeletons that several data sets share."""
 
-from seg_jax.datasets.source import Skeleton
+from seg_jax.labels import Skeleton
 
 LSP_SKELETON = Skeleton(
     # Names and order: Johnson and Everingham, "Clustered Pose and Nonlinear Appearance Models for
@@ -18,7 +18,7 @@ LSP_SKELETON = Skeleton(
     # Follows from the names: a mirror image swaps right and left.
     mirrored=(5, 4, 3, 2, 1, 0, 11, 10, 9, 8, 7, 6, 12, 13),
     # COCO's keypoint evaluation (`Params.setKpParams` in pycocotools' cocoeval.py), which has no
-    # neck and no head's top: CrowdPose's evaluation gives both a sigma of 0.079, the shoulder's.
+    # neck and no head top: CrowdPose's evaluation gives both a sigma of 0.079, the shoulder's.
     sigmas=(
         0.089, 0.087, 0.107, 0.107, 0.087, 0.089,
         0.062, 0.072, 0.079, 0.079, 0.072, 0.062, 0.079, 0.079,

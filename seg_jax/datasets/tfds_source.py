@@ -1,7 +1,9 @@
-"""Shared by the data sets that TFDS keeps: fetched archive → array_record → examples."""
+"""Shared by the data sets whose records TFDS keeps: archive → array_record → examples.
+
+This module imports TFDS, so data sets import it only when they are read.
+"""
 
 import contextlib
-import csv
 import fnmatch
 import io
 import shutil
@@ -10,7 +12,7 @@ import sys
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +21,8 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from seg_jax.datasets.images import read_image
-from seg_jax.datasets.source import Example, Part
 from seg_jax.errors import InputError
+from seg_jax.labels import Example, Part
 
 RAR_TOOLS = {
     "unrar": lambda rar, out: ["unrar", "x", "-o+", "-p-", "-inul", rar, f"{out}/"],
@@ -28,22 +30,7 @@ RAR_TOOLS = {
     "7z": lambda rar, out: ["7z", "x", "-y", "-p", "-bd", f"-o{out}", rar],
     "bsdtar": lambda rar, out: ["bsdtar", "-x", "-f", rar, "-C", out],
 }
-"""Programs that unpack a .rar, in order of preference, with their command lines."""
-
-
-def read_list(path: Path) -> list[dict[str, str]]:
-    """Reads a committed list: CSV with a header row, after comment lines that begin with #."""
-    with path.open(encoding="utf-8", newline="") as lines:
-        return list(csv.DictReader(line for line in lines if not line.startswith("#")))
-
-
-def write_list(
-    path: Path, source: str, columns: tuple[str, str], values: Mapping[str, str]
-) -> None:
-    """Writes a list for `read_list`, sorted, with its source in the comment lines."""
-    comments = [f"# {line}" for line in source.splitlines()]
-    rows = [f"{name},{value}" for name, value in sorted(values.items())]
-    path.write_text("\n".join([*comments, ",".join(columns), *rows, ""]), encoding="utf-8")
+"""Command lines of the programs that can unpack a .rar, the preferred one first."""
 
 
 def examples(
@@ -54,16 +41,18 @@ def examples(
     raw: Path | None,
     files: str,
     fetch: str,
+    group: Callable[[Mapping[str, Any]], str] = lambda record: "",
 ) -> Iterator[Example]:
     """Reads the examples of a part, preparing the records from the raw data the first time.
 
     Args:
       builder: has one split, "full", with features image, mask and id.
-      wanted: ids of the part's examples; those that the records lack are passed over.
+      wanted: ids of the part's examples; ids without a record are ignored.
       part: its name; only "val" may be empty.
       raw: folder or archive of the original data; may be None once the records are prepared.
       files: glob pattern of the names of the data set's image files.
       fetch: one line that says what to fetch and from where.
+      group: gives the `Example.group` of a record.
 
     Returns:
       The examples in the order of the records.
@@ -79,13 +68,14 @@ def examples(
     if not positions and part != "val":
         raise InputError(
             f"{builder.data_dir}: has no example of {part}; delete it and prepare it again from a "
-            "copy that has more of the data"
+            "copy with more of the data"
         )
-    return (_decoded(records[i]) for i in positions)
+    return (_example(records[i], group) for i in positions)
 
 
-def _decoded(record: Mapping[str, Any]) -> Example:
-    return Example(record["id"].decode(), _from_png(record["image"]), _from_png(record["mask"]))
+def _example(record: Mapping[str, Any], group: Callable[[Mapping[str, Any]], str]) -> Example:
+    image, mask = _from_png(record["image"]), _from_png(record["mask"])
+    return Example(record["id"].decode(), image, mask, group=group(record))
 
 
 def _prepare(builder: tfds.core.DatasetBuilder, raw: Path | None, files: str, fetch: str) -> None:
@@ -94,7 +84,8 @@ def _prepare(builder: tfds.core.DatasetBuilder, raw: Path | None, files: str, fe
     if raw is None:
         raise InputError(
             f"{builder.name} isn't prepared in {builder.data_dir}.\n{fetch}\n"
-            "Then name the archive or the unpacked folder once: --data.raw PATH"
+            "Then name the archive or the unpacked folder once: {flag} PATH",
+            field="data.raw",
         )
     print(f"Preparing {builder.name} in {builder.data_dir} (once)", file=sys.stderr, flush=True)
     quiet = io.StringIO()
@@ -110,7 +101,7 @@ def _prepare(builder: tfds.core.DatasetBuilder, raw: Path | None, files: str, fe
 
 @contextlib.contextmanager
 def unpacked(raw: Path, files: str) -> Iterator[Path]:
-    """Gives a folder that has the wanted files somewhere below it.
+    """Finds or unpacks a folder that has the wanted files somewhere below it.
 
     Args:
       raw: such a folder, an archive of one (.zip, .rar), or a folder with such an archive.
@@ -149,7 +140,7 @@ def unpacked(raw: Path, files: str) -> Iterator[Path]:
 
 
 def _unpack(archive: Path, folder: str, files: str) -> None:
-    """Unpacks an archive; leaves out a .zip that has none of the files."""
+    """Unpacks an archive, unless it is a .zip without any of the files."""
     if archive.suffix.lower() == ".rar":
         _unpack_rar(archive, folder)
         return
@@ -160,7 +151,7 @@ def _unpack(archive: Path, folder: str, files: str) -> None:
     # An encrypted archive gives RuntimeError.
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
         raise InputError(
-            f"{archive}: not a whole .zip or .rar archive ({error}); fetch it anew"
+            f"{archive}: not a whole .zip or .rar archive ({error}); fetch it again"
         ) from error
 
 
@@ -176,15 +167,9 @@ def _unpack_rar(archive: Path, folder: str) -> None:
         if subprocess.run(command, capture_output=True, check=False).returncode == 0:
             return
     raise InputError(
-        f"{archive}: can't be unpacked by {', '.join(tools)}; fetch it anew, or unpack it "
+        f"{archive}: can't be unpacked by {', '.join(tools)}; fetch it again, or unpack it "
         "elsewhere and give the folder"
     )
-
-
-def some(names: Collection[str]) -> str:
-    """Returns the first few of the names, in order, and how many there are: for messages."""
-    first = ", ".join(sorted(names)[:3])
-    return f"{first} and {len(names) - 3} more" if len(names) > 3 else first
 
 
 def encoded_pair(image_path: Path, mask_path: Path) -> dict[str, io.BytesIO]:
@@ -192,12 +177,12 @@ def encoded_pair(image_path: Path, mask_path: Path) -> dict[str, io.BytesIO]:
 
     Args:
       image_path: any image; stored as RGB.
-      mask_path: background dark and foreground bright, whatever its bits and channels: what is
+      mask_path: the foreground bright and the background dark, of any bits and channels: what is
         128 or more as greyscale is stored as 1, the rest as 0.
 
     Returns:
-      PNG files "image" (height, width, 3) and "mask" (height, width, 1). TFDS needs TensorFlow to
-      encode arrays, but not for files.
+      PNG files "image" (height, width, 3) and "mask" (height, width, 1), because TFDS needs
+      TensorFlow to encode arrays but stores files as they are.
 
     Raises:
       InputError: if a file is missing or broken, if their sizes differ, or if the mask's values
@@ -209,11 +194,11 @@ def encoded_pair(image_path: Path, mask_path: Path) -> dict[str, io.BytesIO]:
         (height, width), (mask_height, mask_width) = image.shape[:2], mask.shape
         raise InputError(
             f"{mask_path}: the mask is {mask_width}×{mask_height} but its image {width}×{height}; "
-            "fetch both anew"
+            "fetch both again"
         )
     if 0 < mask.max() < 128:
         raise InputError(
-            f"{mask_path}: the mask's values end at {mask.max()}; save it with 0 and 255"
+            f"{mask_path}: the mask's highest value is {mask.max()}; save it with 0 and 255"
         )
     return {"image": _to_png(image), "mask": _to_png((mask >= 128).astype(np.uint8))}
 

@@ -1,8 +1,22 @@
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from copies.coco import (
+    CATEGORIES,
+    HEIGHT,
+    KINDS,
+    SEGMENTS,
+    SHAPE,
+    WIDTH,
+    box,
+    instance,
+    person,
+    runs,
+    write,
+    write_panoptic,
+    write_people,
+)
 from PIL import Image
 from pycocotools import mask as run_lengths
 from pycocotools.cocoeval import Params
@@ -10,51 +24,8 @@ from pycocotools.cocoeval import Params
 from seg_jax.datasets.coco import COCO_SKELETON, CocoInstances, CocoKeypoints, CocoPanoptic
 from seg_jax.datasets.coco.annotations import mask_of
 from seg_jax.errors import InputError
-from seg_jax.run import config
-from seg_jax.tasks import Pose
-
-SHAPE = HEIGHT, WIDTH = 20, 30
-CATEGORIES = [{"id": 7, "name": "dog", "isthing": 1}, {"id": 3, "name": "sky", "isthing": 0}]
-KINDS = {"instances": CocoInstances, "panoptic": CocoPanoptic, "person_keypoints": CocoKeypoints}
-
-
-def write(root, kind, annotations, categories=CATEGORIES, names=("b", "a")):
-    """COCO's layout: images `names` with ids 11, 12, … in both parts, annotations in val2017's."""
-    for part, found in {"train2017": [], "val2017": annotations}.items():
-        images = [
-            {"id": n, "file_name": f"{name}.png", "height": HEIGHT, "width": WIDTH}
-            for n, name in enumerate(names, start=11)
-        ]
-        (root / part).mkdir(exist_ok=True, parents=True)
-        for image in images:
-            random = np.random.RandomState(image["id"])
-            pixels = random.randint(0, 256, (*SHAPE, 3), np.uint8)
-            Image.fromarray(pixels).save(root / part / image["file_name"])
-        content = {"images": images, "annotations": found, "categories": categories}
-        (root / "annotations").mkdir(exist_ok=True)
-        (root / f"annotations/{kind}_{part}.json").write_text(json.dumps(content))
-    return KINDS[kind](root)
-
-
-def box(top, left, bottom, right):
-    mask = np.zeros(SHAPE, np.uint8)
-    mask[top:bottom, left:right] = 1
-    return mask
-
-
-def runs(mask, text=True):
-    """A mask as COCO's JSON has it: run lengths compressed to text, or as numbers."""
-    if text:
-        encoded = run_lengths.encode(np.asfortranarray(mask))
-        return {"size": [*SHAPE], "counts": encoded["counts"].decode()}
-    flat = np.concatenate([[0], mask.ravel(order="F"), [2]])
-    edges = np.flatnonzero(np.diff(flat)).tolist()
-    starts = [0, *edges] if flat[1] == 0 else [0, 0, *edges[1:]]
-    return {"size": [*SHAPE], "counts": np.diff(starts).tolist()}
-
-
-def instance(mask, **fields):
-    return {"id": 1, "image_id": 11, "category_id": 7, "iscrowd": 0, "segmentation": mask, **fields}
+from seg_jax.labels import Labels
+from seg_jax.values import from_json, to_json
 
 
 def refused(source, part="test"):
@@ -87,7 +58,7 @@ class TestFiles:
             test_images=str(tmp_path / "pictures"),
             test_json=labels,
         )
-        kept = config.from_json(config.to_json(source))
+        kept = from_json(to_json(source))
         for part in ("train", "val", "test"):
             assert [e.instance.max() for e in source.read(part)] == [0, 1]
             assert [e.instance.max() for e in kept.read(part)] == [0, 1]
@@ -190,11 +161,11 @@ class TestFiles:
 
 
 class TestInstances:
-    def test_classes(self, tmp_path):
-        source = write(tmp_path, "instances", [])
-        assert source.classes == source.segments == ("background", "sky", "dog")
-        assert source.things == ("sky", "dog")
-        assert source.category_ids == {"sky": 3, "dog": 7}
+    def test_labels(self, tmp_path):
+        classes = ("background", "sky", "dog")
+        ids = (("sky", 3), ("dog", 7))
+        expected = Labels(classes, segments=classes, things=("sky", "dog"), ids=ids)
+        assert write(tmp_path, "instances", []).labels == expected
 
     def test_run_lengths_and_polygons(self, tmp_path):
         masks = [box(0, 0, 4, 6), box(10, 0, 18, 8), box(5, 20, 15, 30)]
@@ -276,37 +247,14 @@ class TestInstances:
 
 
 class TestPanoptic:
-    IDS = (1 + 256 * 2 + 65536 * 3, 200, 256 * 9, 65536 * 255, 70)
-
-    def write(self, root, *, categories=CATEGORIES, png="annotations/panoptic_val2017", **fields):
-        """Bands of two dogs, the sky, a crowd of dogs and the void; b.png has the sky alone."""
-        ids = np.zeros(SHAPE, np.int64)
-        for row, number in enumerate(self.IDS[:4]):
-            ids[4 * row : 4 * row + 4] = number
-        kinds = {"category_id": 7}, {"category_id": 7}, {"category_id": 3}, {"iscrowd": 1}
-        segments = [
-            {"id": number, "category_id": 7, "iscrowd": 0, **kind}
-            for number, kind in zip(self.IDS, kinds, strict=False)
-        ]
-        found = [
-            {"image_id": 12, "file_name": "a.png", "segments_info": segments, **fields},
-            {"image_id": 11, "file_name": "b.png", "segments_info": segments[2:3]},
-        ]
-        source = write(root, "panoptic", found, categories)
-        for name, of in {"a": ids, "b": np.full(SHAPE, self.IDS[2])}.items():
-            pixels = np.stack([of >> shift & 255 for shift in (0, 8, 16)], axis=-1)
-            (root / png).mkdir(exist_ok=True, parents=True)
-            Image.fromarray(pixels.astype(np.uint8)).save(root / png / f"{name}.png")
-        return source
-
-    def test_classes_and_things(self, tmp_path):
-        source = self.write(tmp_path)
-        assert source.classes == source.segments == ("sky", "dog")
-        assert source.things == ("dog",)
-        assert source.category_ids == {"sky": 3, "dog": 7}
+    def test_labels(self, tmp_path):
+        classes = ("sky", "dog")
+        ids = (("sky", 3), ("dog", 7))
+        expected = Labels(classes, segments=classes, things=("dog",), ids=ids)
+        assert write_panoptic(tmp_path).labels == expected
 
     def test_labels_and_instances(self, tmp_path):
-        a, b = self.write(tmp_path).read("test")
+        a, b = write_panoptic(tmp_path).read("test")
         assert a.label.dtype == np.uint8
         assert a.instance.dtype == np.uint16
         label, numbers = [1, 1, 0, 255, 255], [2, 1, 0, 0, 0]
@@ -316,12 +264,12 @@ class TestPanoptic:
         assert not b.instance.any()
 
     def test_folder_of_pngs_may_be_elsewhere(self, tmp_path):
-        self.write(tmp_path, png="elsewhere")
+        write_panoptic(tmp_path, png="elsewhere")
         source = CocoPanoptic(tmp_path, test_pngs="elsewhere")
         assert next(source.read("test")).instance.max() == 2
 
     def test_validation_from_training_takes_its_pngs(self, tmp_path):
-        self.write(tmp_path)
+        write_panoptic(tmp_path)
         where = "annotations/panoptic_val2017"
         fields = {"train_json": f"{where}.json", "train_images": "val2017"}
         source = CocoPanoptic(tmp_path, **fields, val=0.4)
@@ -332,12 +280,12 @@ class TestPanoptic:
         assert [[e.id for e in renamed.read(part)] for part in ("train", "val")] == parts
 
     def test_segment_that_the_json_lacks(self, tmp_path):
-        source = self.write(tmp_path, segments_info=[{"id": 200, "category_id": 7}])
+        source = write_panoptic(tmp_path, segments_info=[{"id": 200, "category_id": 7}])
         assert f"a.png: has segments that {tmp_path}" in refused(source)
-        assert "lacks: 16711680, 197121, 2304; fetch both anew" in refused(source)
+        assert "lacks: 16711680, 197121, 2304; fetch both again" in refused(source)
 
     def test_missing_or_broken_pngs(self, tmp_path):
-        source = self.write(tmp_path)
+        source = write_panoptic(tmp_path)
         path = tmp_path / "annotations/panoptic_val2017/a.png"
         Image.new("RGB", (HEIGHT, WIDTH)).save(path)
         assert f"{path}: 20×30 pixels, but its image has 30×20" in refused(source)
@@ -345,39 +293,25 @@ class TestPanoptic:
         assert f"{path}: no such file" in refused(source)
 
     def test_images_without_an_annotation(self, tmp_path):
-        source = self.write(tmp_path, image_id=11)
+        source = write_panoptic(tmp_path, image_id=11)
         assert "an image has 0 annotations; give each one" in refused(source)
 
     def test_categories(self, tmp_path):
         categories = [{"id": 7, "name": "dog", "isthing": 1}, {"id": 3, "name": "sky"}]
-        source = self.write(tmp_path, categories=categories)
+        source = write_panoptic(tmp_path, categories=categories)
         assert "a category lacks 'isthing'; add it" in refused(source)
-        source = self.write(tmp_path / "b", categories=CATEGORIES[:1])
-        assert f"{self.IDS[2]} has the category 3, which isn't listed" in refused(source)
+        source = write_panoptic(tmp_path / "b", categories=CATEGORIES[:1])
+        assert f"{SEGMENTS[2]} has the category 3, which isn't listed" in refused(source)
 
 
 class TestKeypoints:
-    PERSON = ({"id": 1, "name": "person"},)
-
-    @staticmethod
-    def person(mask, *joints, **fields):
-        """A person whose first joints are these; the others are 0."""
-        numbers = [*np.ravel(joints).tolist(), *[0] * 3 * (17 - len(joints))]
-        return instance(runs(mask), category_id=1, keypoints=numbers, area=mask.sum(), **fields)
-
-    def write(self, root, *people):
-        for person in people:
-            person["area"] = int(person["area"])
-        return write(root, "person_keypoints", list(people), list(self.PERSON))
-
     def test_people_with_joints(self, tmp_path):
-        source = self.write(
+        source = write_people(
             tmp_path,
-            self.person(box(0, 0, 9, 9), (3, 4, 2), (5, 6, 1)),
-            self.person(box(2, 2, 4, 5), (2.5, 3, 2)),
+            person(box(0, 0, 9, 9), (3, 4, 2), (5, 6, 1)),
+            person(box(2, 2, 4, 5), (2.5, 3, 2)),
         )
-        assert source.classes == ()
-        assert source.skeleton is COCO_SKELETON
+        assert source.labels == Labels(skeleton=COCO_SKELETON, ids=(("person", 1),))
         a, b = source.read("test")
         assert a.joints.shape == (0, 17, 3)
         assert a.area.shape == (0,)
@@ -389,23 +323,20 @@ class TestKeypoints:
         assert b.label.dtype == np.uint8
         assert not b.label.any()
 
-    def test_people_are_written_by_the_jsons_number(self, tmp_path):
+    def test_ids_are_those_of_the_json_if_there_is_one(self, tmp_path):
         categories = [{"id": 2, "name": "dog"}, {"id": 5, "name": "person"}]
         source = write(tmp_path, "person_keypoints", [], categories)
-        people = np.ones((1, 17, 3), np.float32), np.ones(1, np.float32)
-        for data, number in ((source, 5), (CocoKeypoints(tmp_path / "nowhere"), 1)):
-            (category,) = Pose().categories(data)
-            (person,) = Pose().annotations(data, *people)
-            assert (category["id"], category["name"]) == (number, "person")
-            assert person["category_id"] == number
+        assert source.labels.ids == (("dog", 2), ("person", 5))
+        source = CocoKeypoints(tmp_path / "nowhere")
+        assert source.labels == Labels(skeleton=COCO_SKELETON)
 
     def test_crowds_and_people_without_joints_are_void(self, tmp_path):
         without, crowd, known = box(0, 0, 5, 5), box(8, 0, 20, 20), box(4, 4, 12, 12)
-        source = self.write(
+        source = write_people(
             tmp_path,
-            self.person(known, (5, 5, 2)),
-            self.person(without),
-            self.person(crowd, (9, 9, 2), iscrowd=1),
+            person(known, (5, 5, 2)),
+            person(without),
+            person(crowd, (9, 9, 2), iscrowd=1),
         )
         _, example = source.read("test")
         assert len(example.joints) == len(example.area) == 1
@@ -413,15 +344,15 @@ class TestKeypoints:
         np.testing.assert_array_equal(example.label, expected)
 
     def test_people_with_joints_need_no_mask(self, tmp_path):
-        person = self.person(box(0, 0, 5, 5), (5, 5, 2))
-        del person["segmentation"]
-        _, example = self.write(tmp_path, person, self.person(box(0, 0, 9, 9))).read("test")
+        maskless = person(box(0, 0, 5, 5), (5, 5, 2))
+        del maskless["segmentation"]
+        _, example = write_people(tmp_path, maskless, person(box(0, 0, 9, 9))).read("test")
         assert len(example.joints) == 1
 
     def test_other_skeletons_and_missing_fields(self, tmp_path):
-        person = self.person(box(0, 0, 5, 5), (5, 5, 2))
-        short = {**person, "keypoints": person["keypoints"][:42]}
-        source = self.write(tmp_path / "a", short)
+        whole = person(box(0, 0, 5, 5), (5, 5, 2))
+        short = {**whole, "keypoints": whole["keypoints"][:42]}
+        source = write_people(tmp_path / "a", short)
         assert "annotation 1 has 42 numbers for keypoints, not x, y and vis" in refused(source)
         source = write(tmp_path / "b", "person_keypoints", [instance(runs(box(0, 0, 5, 5)))])
         assert "what it says of b.png lacks 'keypoints'" in refused(source)

@@ -67,12 +67,12 @@ def test_arrays_have_the_types_of_an_example(dancers):
 
 
 def test_body_parts_belong_to_people_and_nothing_else_does(dancers):
-    first = Dancers().segments.index("person")
+    first = Dancers().labels.segments.index("person")
     seen = set()
     for e in dancers:
         np.testing.assert_array_equal(e.instance > 0, e.label >= first)
         seen |= set(np.unique(e.label))
-    assert seen == set(range(len(Dancers().classes)))
+    assert seen == set(range(len(Dancers().labels.classes)))
 
 
 def test_area_is_the_pixels_of_each_person(dancers):
@@ -84,7 +84,7 @@ def test_area_is_the_pixels_of_each_person(dancers):
 
 
 def test_visible_joints_lie_on_their_person(dancers):
-    classes = np.array(Dancers().classes)
+    classes = np.array(Dancers().labels.classes)
     parts = {
         "ankle": {"leg"}, "knee": {"leg"}, "hip": {"leg", "torso"}, "wrist": {"arm"},
         "elbow": {"arm"}, "shoulder": {"arm", "torso"}, "neck": {"torso"}, "head_top": {"head"},
@@ -166,7 +166,7 @@ def test_limbs_keep_their_lengths_in_space(figures):
 
 
 def test_skeleton_is_a_tree_with_a_mirror_image():
-    skeleton = Dancers().skeleton
+    skeleton = Dancers().labels.skeleton
     count = len(skeleton.joints)
     assert count == len(skeleton.sigmas) == len(skeleton.mirrored) == 14
     assert len(skeleton.limbs) == count - 1
@@ -188,8 +188,9 @@ def test_skeleton_is_a_tree_with_a_mirror_image():
 def test_source_draws_disjoint_parts_that_only_grow():
     small = Dancers(train=2, val=0, test=2, size=32)
     large = Dancers(train=3, val=1, test=4, size=32)
-    assert len(small.classes) == len(small.segments) == 6
-    assert set(small.things) <= set(small.segments)
+    assert small.labels.categories == ("wall", "floor", "person")
+    assert small.labels.category_of_class == (1, 2, 3, 3, 3, 3)
+    assert small.labels.thing_categories == (3,)
     ids = [e.id for part in ("train", "val", "test") for e in large.read(part)]
     assert len(ids) == len(set(ids)) == 8
     assert list(small.read("val")) == []

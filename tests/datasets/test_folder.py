@@ -3,6 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from copies.folder import SHAPE, write_folder, write_image, write_mask
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -12,31 +13,6 @@ from seg_jax.datasets.pairs import Pair, split
 from seg_jax.errors import InputError
 
 PARTS = ("train", "val", "test")
-SHAPE = (6, 9)
-
-
-def _image(path, seed=0, shape=SHAPE):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = np.random.default_rng(seed).integers(0, 256, (*shape, 3), np.uint8)
-    Image.fromarray(pixels).save(path)
-    return pixels
-
-
-def _mask(path, *values, shape=SHAPE, **options):
-    """Saves a mask whose first pixels are the values given and whose rest is 0."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = np.zeros(shape, np.uint8)
-    pixels.flat[: len(values)] = values
-    Image.fromarray(pixels).save(path, **options)
-    return pixels
-
-
-def _folder(root, **masks):
-    """Writes images/NAME.png and masks/NAME.png of these values; returns the folder."""
-    for seed, (name, values) in enumerate(masks.items()):
-        _image(root / f"images/{name}.png", seed)
-        _mask(root / f"masks/{name}.png", *values)
-    return root
 
 
 def _truncate(path):
@@ -63,8 +39,10 @@ def _problems(data):
 
 class TestReading:
     def test_pixels_of_images_and_masks(self, tmp_path):
-        pixels = {name: _image(tmp_path / f"images/{name}.png", ord(name)) for name in "abc"}
-        masks = {name: _mask(tmp_path / f"masks/{name}.png", 0, 1, ord(name) % 2) for name in "abc"}
+        pixels = {name: write_image(tmp_path / f"images/{name}.png", ord(name)) for name in "abc"}
+        masks = {
+            name: write_mask(tmp_path / f"masks/{name}.png", 0, 1, ord(name) % 2) for name in "abc"
+        }
         data = Folder(tmp_path)
         examples = [example for part in PARTS for example in data.read(part)]
         assert sorted(example.id for example in examples) == ["a", "b", "c"]
@@ -76,52 +54,52 @@ class TestReading:
     def test_any_suffixes_pair(self, tmp_path):
         suffixes = ["png", "JPG", "bmp", "tif", "webp", "jpeg", "tiff"]
         for k, suffix in enumerate(suffixes):
-            _image(tmp_path / f"images/a{k}.{suffix}")
-            _mask(tmp_path / f"masks/a{k}.{suffixes[k - 1].replace('webp', 'png')}", 255)
+            write_image(tmp_path / f"images/a{k}.{suffix}")
+            write_mask(tmp_path / f"masks/a{k}.{suffixes[k - 1].replace('webp', 'png')}", 255)
         assert len(_labels(Folder(tmp_path))) == len(suffixes)
 
     @pytest.mark.parametrize("ending", ["_mask", "_lesion", "_segmentation", "_gt", "_Label"])
     def test_usual_endings_of_masks_pair(self, tmp_path, ending):
         for name in ("a", "b_mask"):
-            _image(tmp_path / f"images/{name}.png")
-        _mask(tmp_path / f"masks/a{ending}.png", 1)
-        _mask(tmp_path / "masks/b_mask.png", 1)
+            write_image(tmp_path / f"images/{name}.png")
+        write_mask(tmp_path / f"masks/a{ending}.png", 1)
+        write_mask(tmp_path / "masks/b_mask.png", 1)
         assert sorted(_labels(Folder(tmp_path))) == ["a", "b_mask"]
 
     def test_other_files_are_passed_over(self, tmp_path):
-        _folder(tmp_path, a=[1], b=[1])
+        write_folder(tmp_path, a=[1], b=[1])
         (tmp_path / "images/notes.txt").write_text("seen")
         (tmp_path / "images/._a.png").write_bytes(b"left by macOS")
         (tmp_path / "masks/old").mkdir()
         assert sorted(_labels(Folder(tmp_path))) == ["a", "b"]
 
     def test_one_channel_reads_greyscale(self, tmp_path):
-        data = Folder(_folder(tmp_path, a=[1], b=[1]), channels=1)
+        data = Folder(write_folder(tmp_path, a=[1], b=[1]), channels=1)
         assert next(data.read("train")).image.shape == (*SHAPE, 1)
 
     def test_parts_that_the_user_made(self, tmp_path):
         for part, names in {"train": "ab", "val": "c", "test": "ad"}.items():
-            _folder(tmp_path / part, **{name: [1] for name in names})
+            write_folder(tmp_path / part, **{name: [1] for name in names})
         assert _ids(Folder(tmp_path)) == {"train": ["a", "b"], "val": ["c"], "test": ["a", "d"]}
 
     def test_validation_may_be_missing(self, tmp_path):
         for part in ("train", "test"):
-            _folder(tmp_path / part, a=[1])
+            write_folder(tmp_path / part, a=[1])
         assert _ids(Folder(tmp_path)) == {"train": ["a"], "val": [], "test": ["a"]}
 
     def test_the_check_runs_once(self, tmp_path):
-        data = Folder(_folder(tmp_path, a=[1], b=[1], c=[0]))
+        data = Folder(write_folder(tmp_path, a=[1], b=[1], c=[0]))
         ids = _ids(data)
-        _image(tmp_path / "images/d.png")
+        write_image(tmp_path / "images/d.png")
         assert _ids(Folder(tmp_path)) == ids
         with pytest.raises(InputError):
             Folder(tmp_path, seed=1).check()
 
-    def test_a_mended_folder_is_checked_again(self, tmp_path):
-        data = Folder(_folder(tmp_path, a=[1], b=[1], c=[7]))
+    def test_a_fixed_folder_is_checked_again(self, tmp_path):
+        data = Folder(write_folder(tmp_path, a=[1], b=[1], c=[7]))
         with pytest.raises(InputError):
             data.check()
-        _mask(tmp_path / "masks/c.png", 1)
+        write_mask(tmp_path / "masks/c.png", 1)
         data.check()
 
 
@@ -133,21 +111,21 @@ class TestTable:
 
     def test_paths_are_relative_to_the_table(self, tmp_path):
         for name in ("p1/x", "p1/y", "p2/x"):
-            _image(tmp_path / f"{name}.png")
-        _mask(tmp_path / "truth.png", 1)
+            write_image(tmp_path / f"{name}.png")
+        write_mask(tmp_path / "truth.png", 1)
         rows = "".join(f"{name}.png,truth.png\n" for name in ("p1/x", "p1/y", "p2/x"))
         data = self._write(tmp_path, "image,mask\n" + rows)
         assert sorted(_labels(data)) == ["p1-x", "p1-y", "p2-x"]
 
     def test_parts_and_absolute_paths(self, tmp_path):
-        _folder(tmp_path, a=[1], b=[1], c=[1])
+        write_folder(tmp_path, a=[1], b=[1], c=[1])
         text = f"part,mask,image,note\ntest,masks/a.png,{tmp_path}/images/a.png,\n"
         text += "train,masks/b.png,images/b.png,x\nval,masks/c.png, images/c.png ,\n"
         data = self._write(tmp_path, text, encoding="utf-8-sig")
         assert _ids(data) == {"train": ["b"], "val": ["c"], "test": ["a"]}
 
     def test_every_bad_row_is_reported(self, tmp_path):
-        _folder(tmp_path, a=[1], b=[7])
+        write_folder(tmp_path, a=[1], b=[7])
         rows = [
             "images/a.png,masks/a.png,train",
             "images/a.png,masks/b.png,test",
@@ -181,7 +159,7 @@ class TestTable:
         ],
     )
     def test_unusable_tables(self, tmp_path, text, message):
-        _folder(tmp_path, a=[1])
+        write_folder(tmp_path, a=[1])
         with pytest.raises(InputError, match=re.escape(f"table.csv: {message}")):
             self._write(tmp_path, text).check()
 
@@ -195,69 +173,71 @@ class TestTable:
 class TestLabels:
     @pytest.mark.parametrize("high", [1, 255])
     def test_one_class_of_either_foreground(self, tmp_path, high):
-        data = Folder(_folder(tmp_path, a=[0, high], b=[high], none=[], all=[high] * 54))
+        data = Folder(write_folder(tmp_path, a=[0, high], b=[high], none=[], all=[high] * 54))
         labels = _labels(data)
         sums = {name: label.sum() for name, label in labels.items()}
         assert sums == {"a": 1, "b": 1, "none": 0, "all": 54}
         assert labels["a"].flat[1] == 1
 
     def test_one_class_with_void(self, tmp_path):
-        root = _folder(tmp_path, a=[0, 1, 255], b=[1])
+        root = write_folder(tmp_path, a=[0, 1, 255], b=[1])
         np.testing.assert_array_equal(_labels(Folder(root, void=255))["a"].flat[:4], [0, 1, 255, 0])
 
     def test_one_class_of_high_foreground_with_void(self, tmp_path):
-        root = _folder(tmp_path, a=[0, 255, 128], b=[255])
+        root = write_folder(tmp_path, a=[0, 255, 128], b=[255])
         np.testing.assert_array_equal(_labels(Folder(root, void=128))["a"].flat[:4], [0, 1, 255, 0])
 
     def test_several_classes_with_void_255(self, tmp_path):
-        data = Folder(_folder(tmp_path, a=[2, 1, 255], b=[0]), classes=("x", "y", "z"))
+        data = Folder(write_folder(tmp_path, a=[2, 1, 255], b=[0]), classes=("x", "y", "z"))
         np.testing.assert_array_equal(_labels(data)["a"].flat[:4], [2, 1, 255, 0])
 
     @pytest.mark.parametrize("void", [11, 0])
     def test_several_classes_with_another_void(self, tmp_path, void):
-        data = Folder(_folder(tmp_path, a=[2, void], b=[1]), classes=("x", "y", "z"), void=void)
+        data = Folder(
+            write_folder(tmp_path, a=[2, void], b=[1]), classes=("x", "y", "z"), void=void
+        )
         expected = [2, 255, 0 if void else 255]
         np.testing.assert_array_equal(_labels(data)["a"].flat[:3], expected)
 
     def test_another_void_makes_255_a_label(self, tmp_path):
-        data = Folder(_folder(tmp_path, a=[1, 255], b=[1]), classes=("x", "y"), void=11)
+        data = Folder(write_folder(tmp_path, a=[1, 255], b=[1]), classes=("x", "y"), void=11)
         (line,) = _problems(data)
         assert "a.png: label 255 on 1 pixel, but there are 2 classes (0 to 1)" in line
 
     def test_jpeg_masks_of_one_class_are_cut_at_128(self, tmp_path):
-        _folder(tmp_path, a=[255], b=[0])
+        write_folder(tmp_path, a=[255], b=[0])
         rows, columns = np.mgrid[:64, :64]
         disc = (rows - 30) ** 2 + (columns - 33) ** 2 < 400
-        _image(tmp_path / "images/c.png", shape=(64, 64))
+        write_image(tmp_path / "images/c.png", shape=(64, 64))
         Image.fromarray(np.where(disc, 255, 0).astype(np.uint8)).save(tmp_path / "masks/c.jpg")
         assert len(np.unique(Image.open(tmp_path / "masks/c.jpg"))) > 2
         np.testing.assert_array_equal(_labels(Folder(tmp_path))["c"], disc)
 
     def test_jpeg_masks_that_are_dark_are_refused(self, tmp_path):
-        _folder(tmp_path, a=[255], b=[0])
-        _image(tmp_path / "images/c.png")
-        _mask(tmp_path / "masks/c.jpg", *[40] * 54)
+        write_folder(tmp_path, a=[255], b=[0])
+        write_image(tmp_path / "images/c.png")
+        write_mask(tmp_path / "masks/c.jpg", *[40] * 54)
         (line,) = _problems(Folder(tmp_path))
         assert "c.jpg: brightest value 40, but a JPEG mask is foreground from 128 up" in line
 
     def test_jpeg_masks_of_several_classes_are_refused(self, tmp_path):
-        _image(tmp_path / "images/a.png")
-        _mask(tmp_path / "masks/a.jpg", *[1] * 54)
+        write_image(tmp_path / "images/a.png")
+        write_mask(tmp_path / "masks/a.jpg", *[1] * 54)
         (line,) = _problems(Folder(tmp_path, classes=("x", "y")))
         assert "a.jpg: JPEG blurs values, so it can't hold 2 classes; save the mask as PNG" in line
 
 
 class TestReport:
     def test_every_kind_at_once(self, tmp_path):
-        _folder(tmp_path, good=[1], cut=[1], small=[1], turned=[1], seven=[7] * 13)
+        write_folder(tmp_path, good=[1], cut=[1], small=[1], turned=[1], seven=[7] * 13)
         _truncate(tmp_path / "images/cut.png")
-        _mask(tmp_path / "masks/small.png", 1, shape=(3, 4))
-        _mask(tmp_path / "masks/turned.png", 1, shape=SHAPE[::-1])
+        write_mask(tmp_path / "masks/small.png", 1, shape=(3, 4))
+        write_mask(tmp_path / "masks/turned.png", 1, shape=SHAPE[::-1])
         (tmp_path / "masks/seven.png").rename(tmp_path / "masks/seven_gt.png")
-        _image(tmp_path / "images/alone.jpg")
-        _mask(tmp_path / "masks/left_mask.png")
-        _image(tmp_path / "images/good.bmp")
-        _image(tmp_path / "images/text.png")
+        write_image(tmp_path / "images/alone.jpg")
+        write_mask(tmp_path / "masks/left_mask.png")
+        write_image(tmp_path / "images/good.bmp")
+        write_image(tmp_path / "images/text.png")
         (tmp_path / "masks/text.png").write_text("not pixels")
 
         images, masks = tmp_path / "images", tmp_path / "masks"
@@ -278,13 +258,13 @@ class TestReport:
         ]
 
     def test_two_masks_of_one_name(self, tmp_path):
-        _folder(tmp_path, a=[1], b=[1])
-        _mask(tmp_path / "masks/a_mask.png")
+        write_folder(tmp_path, a=[1], b=[1])
+        write_mask(tmp_path / "masks/a_mask.png")
         (line,) = _problems(Folder(tmp_path))
         assert re.search(r"masks/a\.png and .*masks/a_mask\.png: have one name", line)
 
     def test_labels_outside_several_classes(self, tmp_path):
-        root = _folder(tmp_path, a=[7] * 12, b=[1, 2, 5, 6, 6, 9, 12], c=[0])
+        root = write_folder(tmp_path, a=[7] * 12, b=[1, 2, 5, 6, 6, 9, 12], c=[0])
         lines = _problems(Folder(root, classes=("x", "y", "z")))
         assert lines == [
             f"{root}/masks/a.png: label 7 on 12 pixels, but there are 3 classes (0 to 2); add its"
@@ -295,21 +275,21 @@ class TestReport:
 
     @pytest.mark.parametrize("void", [None, 11])
     def test_binary_masks_against_several_classes(self, tmp_path, void):
-        root = _folder(tmp_path, a=[255], b=[0], c=[255] * 54)
+        root = write_folder(tmp_path, a=[255], b=[0], c=[255] * 54)
         assert _problems(Folder(root, classes=("x", "y", "z"), void=void)) == [
             f"{root}/masks: the masks hold only 0 and 255, but there are 3 classes (0 to 2); give"
             " --data.classes one name or save class numbers as masks"
         ]
 
     def test_soft_edges(self, tmp_path):
-        root = _folder(tmp_path, a=[255, 128, 128, 3], b=[255])
+        root = write_folder(tmp_path, a=[255, 128, 128, 3], b=[255])
         (line,) = _problems(Folder(root))
         assert "a.png: labels 3 on 1 pixel, 128 on 2 pixels, but there is 1 class" in line
         assert "threshold soft edges at 128" in line
 
     @pytest.mark.parametrize(("most", "other"), [(1, 255), (255, 1)])
     def test_foregrounds_that_differ_between_masks(self, tmp_path, most, other):
-        root = _folder(tmp_path, a=[most], b=[other, other], c=[most], d=[0])
+        root = write_folder(tmp_path, a=[most], b=[other, other], c=[most], d=[0])
         assert _problems(Folder(root)) == [
             f"{root}/masks/b.png: label {other} on 2 pixels, but {most} marks the foreground"
             f" elsewhere; save all masks as 0 and {most}, or set --data.void 255 if it means"
@@ -317,15 +297,15 @@ class TestReport:
         ]
 
     def test_colour_coded_masks(self, tmp_path):
-        root = _folder(tmp_path, a=[1], b=[1])
-        _image(root / "masks/b.png")
+        root = write_folder(tmp_path, a=[1], b=[1])
+        write_image(root / "masks/b.png")
         (line,) = _problems(Folder(root))
         assert "masks/b.png: colour-coded masks aren't labels" in line
 
     def test_twenty_lines_at_most(self, tmp_path):
         for k in range(23):
-            _image(tmp_path / f"images/{k:02}.png")
-        _mask(tmp_path / "masks/00.png")
+            write_image(tmp_path / f"images/{k:02}.png")
+        write_mask(tmp_path / "masks/00.png")
         lines = _problems(Folder(tmp_path))
         assert len(lines) == 21
         assert lines[-1] == "and 2 more"
@@ -338,12 +318,12 @@ class TestNothingToRead:
         return str(caught.value)
 
     def test_missing_folders(self, tmp_path):
-        mend = "no such folder; set --data.path to the one with your images"
-        assert self._message(Folder(tmp_path / "none")) == f"{tmp_path}/none: {mend}"
-        mend = "no such folder; put the images into images/ and their masks into masks/"
-        assert self._message(Folder(tmp_path)) == f"{tmp_path}/images: {mend}"
-        _image(tmp_path / "images/a.png")
-        assert self._message(Folder(tmp_path)) == f"{tmp_path}/masks: {mend}"
+        fix = "no such folder; set --data.path to the one with your images"
+        assert self._message(Folder(tmp_path / "none")) == f"{tmp_path}/none: {fix}"
+        fix = "no such folder; put the images into images/ and their masks into masks/"
+        assert self._message(Folder(tmp_path)) == f"{tmp_path}/images: {fix}"
+        write_image(tmp_path / "images/a.png")
+        assert self._message(Folder(tmp_path)) == f"{tmp_path}/masks: {fix}"
 
     def test_no_images(self, tmp_path):
         for name in ("images", "masks"):
@@ -353,12 +333,12 @@ class TestNothingToRead:
         assert message.endswith("; subfolders aren't searched)")
 
     def test_one_image(self, tmp_path):
-        message = self._message(Folder(_folder(tmp_path, a=[1])))
+        message = self._message(Folder(write_folder(tmp_path, a=[1])))
         assert message == f"{tmp_path}: one image; add another, to train on one and test on one"
 
     @pytest.mark.parametrize(("there", "lacking"), [("train", "test"), ("test", "train")])
     def test_a_part_without_its_counterpart(self, tmp_path, there, lacking):
-        _folder(tmp_path / there, a=[1], b=[1])
+        write_folder(tmp_path / there, a=[1], b=[1])
         message = self._message(Folder(tmp_path))
         assert message.startswith(f"{tmp_path}: {there}/ is there but no {lacking}/; add it, or")
 
@@ -381,9 +361,9 @@ class TestNothingToRead:
 class TestInstances:
     @staticmethod
     def _numbers(root, **masks):
-        """As `_folder`, but masks are saved as arrays of these types, PNG or TIFF."""
+        """As `write_folder`, but masks are saved as arrays of these types, PNG or TIFF."""
         for name, (numbers, dtype, suffix) in masks.items():
-            _image(root / f"images/{name}.png")
+            write_image(root / f"images/{name}.png")
             pixels = np.zeros(SHAPE, dtype)
             pixels.flat[: len(numbers)] = numbers
             (root / "masks").mkdir(exist_ok=True)
@@ -430,24 +410,24 @@ class TestInstances:
         assert example.instance.flat[:4].tolist() == [1, 0, 2, 0]
 
     def test_class_is_a_thing(self):
-        assert Folder(classes=("cell",), instances=True).things == ("cell",)
-        assert Folder(classes=("cell",)).things == ()
-        assert Folder(classes=("sky", "sea")).segments == ("sky", "sea")
+        assert Folder(classes=("cell",), instances=True).labels.things == ("cell",)
+        assert Folder(classes=("cell",)).labels.things == ()
+        assert Folder(classes=("sky", "sea")).labels.segments == ("sky", "sea")
 
     def test_masks_have_no_instances_otherwise(self, tmp_path):
-        data = Folder(_folder(tmp_path, a=[1], b=[1]))
+        data = Folder(write_folder(tmp_path, a=[1], b=[1]))
         assert next(data.read("train")).instance is None
 
     @pytest.mark.parametrize("values", [[0], [1], [255, 255]])
     def test_one_object_at_most(self, tmp_path, values):
-        data = Folder(_folder(tmp_path, a=values, b=values), instances=True)
+        data = Folder(write_folder(tmp_path, a=values, b=values), instances=True)
         assert _problems(data) == [
             f"{tmp_path / 'masks'}: no mask holds two objects; number each object of an image "
             "differently, or set --data.no-instances for masks of foreground and background"
         ]
 
     def test_void_is_not_counted_as_the_second_object(self, tmp_path):
-        data = Folder(_folder(tmp_path, a=[1, 255], b=[1]), instances=True, void=255)
+        data = Folder(write_folder(tmp_path, a=[1, 255], b=[1]), instances=True, void=255)
         assert "no mask holds two objects" in _problems(data)[0]
 
     def test_numbers_out_of_range(self, tmp_path):
@@ -459,28 +439,28 @@ class TestInstances:
         )
         first = f"{tmp_path}/masks/a.tif: labels -1 on 1 pixel, 70000 on 1 pixel, but objects are"
         a, c = _problems(Folder(root, instances=True))
-        assert a == f"{first} numbered 1 to 65535; number them anew"
+        assert a == f"{first} numbered 1 to 65535; renumber them"
         assert c.startswith(f"{tmp_path}/masks/c.tif: label -1 on 1 pixel, but")
         (a,) = _problems(Folder(root, instances=True, void=-1))
         assert a.startswith(f"{tmp_path}/masks/a.tif: label 70000 on 1 pixel, but")
 
     def test_jpeg(self, tmp_path):
-        root = _folder(tmp_path, a=[1, 2], b=[1])
+        root = write_folder(tmp_path, a=[1, 2], b=[1])
         (root / "masks/b.png").unlink()
-        _mask(root / "masks/b.jpg", 1)
+        write_mask(root / "masks/b.jpg", 1)
         (line,) = _problems(Folder(root, instances=True))
         assert line.startswith(f"{root}/masks/b.jpg: JPEG blurs values, so it can't hold object nu")
 
     def test_files_are_checked_as_ever(self, tmp_path):
-        root = _folder(tmp_path, a=[1, 2], b=[1], c=[1])
+        root = write_folder(tmp_path, a=[1, 2], b=[1], c=[1])
         _truncate(root / "masks/b.png")
-        _mask(root / "masks/c.png", 1, shape=(6, 8))
+        write_mask(root / "masks/c.png", 1, shape=(6, 8))
         broken, size = _problems(Folder(root, instances=True))
         assert "b.png: not an image" in broken
         assert "9×6 pixels, but its mask" in size
 
     def test_one_broken_mask_hides_that_none_holds_two(self, tmp_path):
-        root = _folder(tmp_path, a=[1], b=[1])
+        root = write_folder(tmp_path, a=[1], b=[1])
         _truncate(root / "masks/b.png")
         (line,) = _problems(Folder(root, instances=True))
         assert "b.png: not an image" in line

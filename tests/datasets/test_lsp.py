@@ -3,39 +3,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.io
-from PIL import Image
+from copies import lsp
 
 from seg_jax.datasets.lsp import IDS, Lsp, part_ids
 from seg_jax.datasets.lsp.splits import make_split
 from seg_jax.datasets.skeletons import LSP_SKELETON
 from seg_jax.errors import InputError
-
-WIDTH, HEIGHT = 12, 9
-
-
-def save(root, joints, names):
-    (root / "images").mkdir(parents=True)
-    for name in names:
-        Image.new("RGB", (WIDTH, HEIGHT), (200, 0, 0)).save(root / f"images/{name}.jpg")
-    scipy.io.savemat(root / "joints.mat", {"joints": joints})
-    return root
-
-
-def extended_joints():
-    """Each person has its joints within (2, 3) and (6, 8), and the last at the image's number."""
-    random = np.random.RandomState(0)
-    joints = np.ones((14, 3, 300))
-    joints[:, :2] = random.uniform([[2], [3]], [[6], [8]], (14, 2, 300))
-    joints[0, :2], joints[1, :2] = [[2], [3]], [[6], [8]]
-    joints[2] = [[0], [-26.5], [0]]
-    joints[13, 0] = np.arange(300) / 100 + 2
-    return joints
+from seg_jax.labels import Labels
 
 
 @pytest.fixture(scope="module")
 def extended(tmp_path_factory):
     root = tmp_path_factory.mktemp("extended") / "lspet_dataset"
-    return save(root, extended_joints(), IDS)
+    return lsp.write(root, lsp.extended_joints(), IDS)
 
 
 def refused(raw, part="train"):
@@ -48,15 +28,14 @@ def refused(raw, part="train"):
 @pytest.mark.parametrize("above", [False, True])
 def test_reads_the_extended_set(extended, above):
     source = Lsp(raw=extended.parent if above else extended)
-    assert source.classes == ()
-    assert source.skeleton is LSP_SKELETON
+    assert source.labels == Labels(skeleton=LSP_SKELETON)
     for part in ("train", "val", "test"):
         examples = list(source.read(part))
         assert [e.id for e in examples] == part_ids(part)
         for e in examples:
-            assert e.image.shape == (HEIGHT, WIDTH, source.channels)
+            assert e.image.shape == (lsp.HEIGHT, lsp.WIDTH, source.channels)
             assert e.label.dtype == np.uint8
-            assert e.label.shape == (HEIGHT, WIDTH)
+            assert e.label.shape == (lsp.HEIGHT, lsp.WIDTH)
             assert not e.label.any()
             assert e.instance is None
             assert e.joints.dtype == e.area.dtype == np.float32
@@ -69,14 +48,14 @@ def test_reads_the_extended_set(extended, above):
 
 
 def test_joints_outside_the_image_are_unlabelled(tmp_path):
-    joints = extended_joints()
+    joints = lsp.extended_joints()
     # Matlab's 0.5 to 12.5 are the image's edges.
     joints[:4, :2, 0] = [(0.5, 9.5), (12.5, 0.5), (12.6, 5), (5, 0.4)]
     joints[:4, 2, 0] = 1
     example = next(
         e
         for part in ("train", "val", "test")
-        for e in Lsp(raw=save(tmp_path / "lsp", joints, IDS)).read(part)
+        for e in Lsp(raw=lsp.write(tmp_path / "lsp", joints, IDS)).read(part)
         if e.id == "im00001"
     )
     assert example.joints[0, :4].tolist() == [[-0.5, 8.5, 2], [11.5, -0.5, 2], [0] * 3, [0] * 3]
@@ -84,9 +63,9 @@ def test_joints_outside_the_image_are_unlabelled(tmp_path):
 
 
 def test_one_labelled_joint_has_an_area(tmp_path):
-    joints = extended_joints()
+    joints = lsp.extended_joints()
     joints[1:, 2] = 0
-    example = next(Lsp(raw=save(tmp_path / "lsp", joints, IDS)).read("test"))
+    example = next(Lsp(raw=lsp.write(tmp_path / "lsp", joints, IDS)).read("test"))
     assert example.area.tolist() == [1]
     joints[:, 2] = 0
     scipy.io.savemat(tmp_path / "lsp/joints.mat", {"joints": joints})
@@ -100,7 +79,7 @@ def test_reads_the_original_set(tmp_path):
     joints[:2] = 5
     joints[0, :, 1500] = 7
     joints[2, 3, 1500] = 1
-    root = save(tmp_path / "lsp_dataset", joints, [f"im{n:04d}" for n in range(1001, 2001)])
+    root = lsp.write(tmp_path / "lsp_dataset", joints, [f"im{n:04d}" for n in range(1001, 2001)])
     source = Lsp(raw=tmp_path)
     ids = part_ids("test", extended=False)
     assert (ids[0], ids[-1], len(ids)) == ("im1001", "im2000", 1000)
@@ -119,23 +98,23 @@ def test_without_data_says_what_to_fetch(tmp_path):
 
 
 def test_names_missing_images(tmp_path):
-    root = save(tmp_path / "lsp", extended_joints(), IDS)
+    root = lsp.write(tmp_path / "lsp", lsp.extended_joints(), IDS)
     first, second = part_ids("val")[:2]
     (root / f"images/{second}.jpg").unlink()
     assert f"1 of val's 20 images are missing from images/ or joints.mat: {second}." in refused(
         root, "val"
     )
     last = int(part_ids("val")[-1][2:])
-    scipy.io.savemat(root / "joints.mat", {"joints": extended_joints()[..., : last - 1]})
+    scipy.io.savemat(root / "joints.mat", {"joints": lsp.extended_joints()[..., : last - 1]})
     assert f"joints.mat: {second}, im{last:05d}." in refused(root, "val")
     (root / f"images/{first}.jpg").write_bytes(b"cut")
-    save(tmp_path / "new", extended_joints(), IDS)
+    lsp.write(tmp_path / "new", lsp.extended_joints(), IDS)
     (tmp_path / f"new/images/{first}.jpg").write_bytes(b"cut")
     assert f"{first}.jpg: not an image" in refused(tmp_path / "new", "val")
 
 
 def test_names_a_broken_table(tmp_path):
-    root = save(tmp_path / "lsp", np.zeros((14, 2, 300)), [])
+    root = lsp.write(tmp_path / "lsp", np.zeros((14, 2, 300)), [])
     assert "joints.mat: joints has the shape (14, 2, 300), but" in refused(root)
     scipy.io.savemat(root / "joints.mat", {"points": np.zeros(3)})
     assert "joints.mat: can't be read ('joints')" in refused(root)

@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from copies import mads
 from PIL import Image
 
+import seg_jax.datasets.builders  # noqa: F401 (registers "mads" with TFDS)
 from seg_jax.datasets import Mads
 from seg_jax.datasets.mads import IDS, part_ids
 from seg_jax.datasets.mads.splits import make_splits
@@ -19,31 +21,11 @@ SOME = IDS[::40]
 PARTS = ("train", "val", "test")
 
 
-def pixels(name):
-    """An image of 8×6 and its mask, in two greys around the threshold."""
-    random = np.random.RandomState(IDS.index(name))
-    image = random.randint(0, 256, (6, 8, 3), np.uint8)
-    return image, random.choice(np.array([0, 127, 128, 255], np.uint8), (6, 8))
-
-
-def write(root, names):
-    """Writes frames as the archive has them, with every other mask stored as RGB."""
-    for kind in ("images", "masks", "collages"):
-        (root / kind).mkdir(parents=True)
-    for index, name in enumerate(names):
-        image, mask = pixels(name)
-        picture = Image.fromarray(mask)
-        Image.fromarray(image).save(root / "images" / f"{name}.png", compress_level=0)
-        (picture.convert("RGB") if index % 2 else picture).save(root / "masks" / f"{name}.png")
-    Image.new("RGB", (16, 6)).save(root / "collages" / f"{names[0]}.jpg")
-    return root
-
-
 @pytest.fixture(scope="module")
 def original(tmp_path_factory):
     """All frames, doubled as in the archive."""
     top = tmp_path_factory.mktemp("mads")
-    write(top / DOUBLED / DOUBLED, IDS)
+    mads.write(top / DOUBLED / DOUBLED, IDS)
     (top / "df.csv").write_text(",images,masks,collages\n")
     return top
 
@@ -51,7 +33,7 @@ def original(tmp_path_factory):
 @pytest.fixture
 def flattened(tmp_path):
     """A partial copy without the doubled folder."""
-    return write(tmp_path / "flattened", SOME)
+    return mads.write(tmp_path / "flattened", SOME)
 
 
 def read(source, parts=PARTS):
@@ -68,14 +50,17 @@ def refused(source):
 def check(examples, names):
     assert sorted(e.id for e in examples) == sorted(names)
     for example in examples:
-        image, mask = pixels(example.id)
+        image, mask = mads.pixels(example.id)
         np.testing.assert_array_equal(example.image, image)
         np.testing.assert_array_equal(example.label, mask >= 128)
+        assert example.group == example.id.split("_")[0]
         assert example.label.dtype == example.image.dtype == np.uint8
 
 
 def test_reads_the_doubled_archive_once(original, tmp_path, capfd):
-    check(read(Mads(raw=original, data_dir=tmp_path)), IDS)
+    examples = read(Mads(raw=original, data_dir=tmp_path))
+    check(examples, IDS)
+    assert {e.group for e in examples} == {"HipHop", "Jazz", "Kata", "Sports", "Taichi"}
     out, err = capfd.readouterr()
     assert out == ""
     assert err.splitlines() == [f"Preparing mads in {tmp_path}/mads/complete/1.0.0 (once)"]
@@ -105,7 +90,7 @@ def test_refuses_partial_copy_and_keeps_it_apart(flattened, tmp_path):
 
 
 def test_partial_copy_without_test_clips_is_named(tmp_path):
-    raw = write(tmp_path / "raw", part_ids("by_clip", "train")[:3])
+    raw = mads.write(tmp_path / "raw", part_ids("by_clip", "train")[:3])
     source = Mads(raw=raw, data_dir=tmp_path / "out", partial=True)
     assert len(list(source.read("train"))) == 3
     assert list(source.read("val")) == []
@@ -155,8 +140,8 @@ def test_tfds_finds_it_and_has_all_features(flattened, tmp_path):
     assert [record["id"].decode() for record in records] == list(SOME)
     record = records[0]
     action, clip, camera, frame = SOME[0].split("_")
-    np.testing.assert_array_equal(record.pop("image"), pixels(SOME[0])[0])
-    np.testing.assert_array_equal(record.pop("mask")[..., 0], pixels(SOME[0])[1] >= 128)
+    np.testing.assert_array_equal(record.pop("image"), mads.pixels(SOME[0])[0])
+    np.testing.assert_array_equal(record.pop("mask")[..., 0], mads.pixels(SOME[0])[1] >= 128)
     assert record == {
         "id": SOME[0].encode(),
         "action": action.encode(),

@@ -13,6 +13,7 @@ from seg_jax.datasets.nevi import DIAGNOSES, Nevi, draw_nevus, picture_index
 from seg_jax.datasets.nevi.fields import _refine, grid, noise, strands
 from seg_jax.datasets.nevi.nevi_dataset_builder import Builder, NeviConfig
 from seg_jax.errors import InputError
+from seg_jax.labels import Labels
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +100,7 @@ def test_naive_masks_fail(nevi):
 
 def test_source_draws_disjoint_parts_that_only_grow():
     small, large = Nevi(train=2, val=0, test=2, size=32), Nevi(train=3, val=1, test=4, size=32)
-    assert small.classes == ("lesion",)
+    assert small.labels == Labels(classes=("lesion",), segments=("lesion",))
     ids = [e.id for part in ("train", "val", "test") for e in large.read(part)]
     assert len(ids) == len(set(ids)) == 8
     assert list(small.read("val")) == []

@@ -4,40 +4,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from copies import nuclei
+from copies.nuclei import NUMBERS
 from PIL import Image
 
 from seg_jax.datasets.instances import borders, renumbered
 from seg_jax.datasets.nuclei import IDS, Nuclei, part_ids
 from seg_jax.datasets.nuclei.splits import make_split
 from seg_jax.errors import InputError
+from seg_jax.labels import Labels
 
-NUMBERS = np.array(
-    [
-        [0, 0, 0, 0, 0, 0, 0, 0],
-        [0, 7, 7, 7, 3, 3, 3, 0],
-        [0, 7, 7, 7, 3, 3, 3, 0],
-        [0, 7, 7, 7, 3, 3, 3, 0],
-        [0, 0, 0, 0, 0, 0, 0, 900],
-    ],
-    np.uint16,
-)
 FULL = {name: name + "f" * 48 for name in IDS}
-
-
-def image(index):
-    return np.random.RandomState(index).randint(0, 256, (5, 8), np.uint8)
 
 
 @pytest.fixture(scope="module")
 def maps(tmp_path_factory):
-    """images/ and instances/, as they are named in smaller copies."""
-    root = tmp_path_factory.mktemp("maps") / "nuclei"
-    for folder in ("images", "instances"):
-        (root / folder).mkdir(parents=True)
-    for index, name in enumerate(IDS):
-        Image.fromarray(image(index)).convert("RGB").save(root / f"images/{name}.png")
-        Image.fromarray(NUMBERS).save(root / f"instances/{name}.png")
-    return root
+    return nuclei.write(tmp_path_factory.mktemp("maps") / "nuclei")
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +29,9 @@ def original(tmp_path_factory):
     for index, name in enumerate(FULL.values()):
         for folder in ("images", "masks"):
             (root / name / folder).mkdir(parents=True)
-        Image.fromarray(image(index)).convert("RGBA").save(root / name / f"images/{name}.png")
+        Image.fromarray(nuclei.image(index)).convert("RGBA").save(
+            root / name / f"images/{name}.png"
+        )
         for number in (3, 7, 900):
             mask = np.equal(NUMBERS, number).astype(np.uint8) * 255
             Image.fromarray(mask).save(root / name / f"masks/{number:03d}.png")
@@ -75,13 +59,14 @@ def refused(raw):
 def test_reads_both_layouts(request, layout, above):
     root = request.getfixturevalue(layout)
     source = Nuclei(raw=root.parent if above else root)
-    assert source.classes == source.segments == source.things == ("nucleus",)
+    assert source.labels == Labels(*3 * (("nucleus",),))
+    assert source.labels.category_of_class == (0, 1)
     for part in ("train", "val", "test"):
         examples = list(source.read(part))
         assert [e.id for e in examples] == part_ids(part)
         for e in examples:
             assert e.image.shape == (5, 8, source.channels)
-            assert (e.image == image(IDS.index(e.id))[..., None]).all()
+            assert (e.image == nuclei.image(IDS.index(e.id))[..., None]).all()
             assert e.label.dtype == np.uint8
             assert e.instance.dtype == np.uint16
             np.testing.assert_array_equal(e.label, NUMBERS > 0)
@@ -90,9 +75,12 @@ def test_reads_both_layouts(request, layout, above):
 
 def test_borders_are_labels_of_their_own(maps):
     source = Nuclei(raw=maps, borders=True)
-    assert source.classes == ("background", "inside", "border")
-    assert source.segments == ("background", "nucleus", "nucleus")
-    assert source.things == ("nucleus",)
+    assert source.labels == Labels(
+        classes=("background", "inside", "border"),
+        segments=("background", "nucleus", "nucleus"),
+        things=("nucleus",),
+    )
+    assert source.labels.category_of_class == (0, 1, 1)
     example = next(source.read("test"))
     expected = np.where(NUMBERS > 0, 2, 0)
     expected[2, [2, 5]] = 1

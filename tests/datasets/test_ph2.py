@@ -7,66 +7,27 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from copies import ph2
 from PIL import Image
 
+import seg_jax.datasets.builders  # noqa: F401 (registers "ph2" with TFDS)
 from seg_jax.datasets import Ph2, tfds_source
 from seg_jax.datasets.ph2 import IDS, part_ids
 from seg_jax.datasets.ph2.splits import make_splits
 from seg_jax.errors import InputError
 
-LEGEND = "\r\n\r\nLegends for Clinical Diagnosis: \r\n   0 - Common Nevus;\r\n   2 - Melanoma.\xb2"
-HEADER = (
-    "||   Name || Histological Diagnosis || Clinical Diagnosis || Asymmetry | Pigment Network | "
-    "Dots/Globules | Streaks | Regression Areas | Blue-Whitish Veil ||           Colors ||\r\n"
-)
-ROW = "|| {} ||      {:>14} ||       {} ||   {} |   AT |    A |   P |   A |  P ||  3  4 ||\r\n"
-
-
-def image_file(root, name):
-    return root / name / f"{name}_Dermoscopic_Image" / f"{name}.bmp"
-
-
-def mask_file(root, name):
-    return root / name / f"{name}_lesion" / f"{name}_lesion.bmp"
-
-
-def pixels(index):
-    """An image of 8×6 and its mask, different for each index."""
-    random = np.random.RandomState(index)
-    return random.randint(0, 256, (6, 8, 3), np.uint8), random.rand(6, 8) < 0.5
-
-
-def diagnosis(index):
-    return 0 if index < 80 else 1 if index < 160 else 2
-
 
 @pytest.fixture(scope="module")
 def original(tmp_path_factory):
-    """A tiny PH² in the shape of the archive, with every third mask stored with 24 bits."""
-    top = tmp_path_factory.mktemp("ph2")
-    root = top / "PH2Dataset" / "PH2 Dataset images"
-    rows = []
-    for index, name in enumerate(IDS):
-        image, mask = pixels(index)
-        for path, picture in (
-            (image_file(root, name), Image.fromarray(image)),
-            (mask_file(root, name), Image.fromarray(mask)),
-        ):
-            path.parent.mkdir(parents=True)
-            (picture.convert("RGB") if index % 3 == 0 else picture).save(path)
-        histology = "Melanoma" if diagnosis(index) == 2 else ""
-        rows.append(ROW.format(name, histology, diagnosis(index), index % 3))
-    roi = root / IDS[0] / f"{IDS[0]}_roi" / f"{IDS[0]}_R1_Label4.bmp"
-    roi.parent.mkdir()
-    Image.new("1", (8, 6)).save(roi)
-    table = HEADER + "".join(reversed(rows)) + LEGEND
-    (top / "PH2Dataset" / "PH2_dataset.txt").write_bytes(table.encode("latin-1"))
-    return top
+    return ph2.write(tmp_path_factory.mktemp("ph2"))
 
 
 @pytest.fixture
 def copy(original, tmp_path):
     return Path(shutil.copytree(original, tmp_path / "copy"))
+
+
+DIAGNOSES = ("common nevus", "atypical nevus", "melanoma")
 
 
 def zipped(folder, path):
@@ -81,9 +42,10 @@ def check_whole(raw, data_dir):
     examples = [e for part in ("train", "val", "test") for e in source.read(part)]
     assert [e.id for e in examples] == sorted(IDS)
     for index, example in enumerate(examples):
-        image, mask = pixels(index)
+        image, mask = ph2.pixels(index)
         np.testing.assert_array_equal(example.image, image)
         np.testing.assert_array_equal(example.label, mask)
+        assert example.group == DIAGNOSES[ph2.diagnosis(index)]
         assert example.label.dtype == example.image.dtype == np.uint8
 
 
@@ -141,11 +103,13 @@ def test_tfds_finds_it_and_has_all_features(original, tmp_path):
     assert info.citation.startswith("@inproceedings{mendonca2013ph2")
     assert info.description.startswith("# PH²")
     named = {
-        key: feature.int2str(record[key]) if hasattr(feature, "int2str") else record[key]
+        key: feature.int2str(record[key])
+        if isinstance(feature, tfds.features.ClassLabel)
+        else record[key]
         for key, feature in info.features.items()
     }
-    np.testing.assert_array_equal(named.pop("image"), pixels(199)[0])
-    np.testing.assert_array_equal(named.pop("mask")[..., 0], pixels(199)[1])
+    np.testing.assert_array_equal(named.pop("image"), ph2.pixels(199)[0])
+    np.testing.assert_array_equal(named.pop("mask")[..., 0], ph2.pixels(199)[1])
     assert named.pop("colours").tolist() == [False, False, True, True, False, False]
     assert named == {
         "id": IDS[199].encode(),
@@ -183,7 +147,7 @@ def test_refuses_place_without_data(tmp_path):
 
 def test_names_missing_images_and_masks(copy, tmp_path):
     root = copy / "PH2Dataset" / "PH2 Dataset images"
-    mask_file(root, IDS[7]).unlink()
+    ph2.mask_file(root, IDS[7]).unlink()
     assert f"1 of them lack the lesion mask here: {IDS[7]};" in refused(copy, tmp_path / "out")
     for name in IDS[10:15]:
         shutil.rmtree(root / name)
@@ -192,7 +156,7 @@ def test_names_missing_images_and_masks(copy, tmp_path):
 
 
 def test_names_truncated_file_inside_archive(copy, tmp_path):
-    file = image_file(copy / "PH2Dataset" / "PH2 Dataset images", IDS[3])
+    file = ph2.image_file(copy / "PH2Dataset" / "PH2 Dataset images", IDS[3])
     file.write_bytes(file.read_bytes()[:-40])
     assert f"{file}: truncated" in refused(copy, tmp_path / "out")
     archive = zipped(copy, tmp_path / "ph2.zip")
@@ -201,12 +165,12 @@ def test_names_truncated_file_inside_archive(copy, tmp_path):
 
 
 def test_names_masks_that_do_not_fit(copy, tmp_path):
-    file = mask_file(copy / "PH2Dataset" / "PH2 Dataset images", IDS[3])
+    file = ph2.mask_file(copy / "PH2Dataset" / "PH2 Dataset images", IDS[3])
     Image.new("1", (6, 8)).save(file)
     message = refused(copy, tmp_path / "out")
     assert f"{file}: the mask is 6×8 but its image 8×6" in message
     Image.new("L", (8, 6), 1).save(file)
-    assert f"{file}: the mask's values end at 1;" in refused(copy, tmp_path / "out")
+    assert f"{file}: the mask's highest value is 1;" in refused(copy, tmp_path / "out")
 
 
 def test_names_broken_table(copy, tmp_path):
@@ -273,7 +237,7 @@ def test_folds_share_no_test_image():
 
 
 def test_folds_are_stratified():
-    diagnoses = {name: diagnosis(index) for index, name in enumerate(IDS)}
+    diagnoses = {name: ph2.diagnosis(index) for index, name in enumerate(IDS)}
     folds = make_splits.stratified_folds(diagnoses)
     counts = Counter((fold, diagnoses[name]) for name, fold in folds.items())
     assert counts == {(str(f), d): n for f in range(5) for d, n in enumerate((16, 16, 8))}

@@ -1,7 +1,7 @@
-"""COCO's formats: its own images, or any with annotations like its (Lin et al., 2014)."""
+"""COCO's formats: its own images, or others annotated in the same way (Lin et al., 2014)."""
 
 import hashlib
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -11,9 +11,10 @@ import numpy as np
 from seg_jax.datasets.coco.annotations import Annotations, Entry, mask_of, read_annotations
 from seg_jax.datasets.images import read_image
 from seg_jax.datasets.instances import renumbered
-from seg_jax.datasets.source import VOID, Example, Part, Skeleton
-from seg_jax.datasets.tfds_source import some
+from seg_jax.datasets.lists import first_few
+from seg_jax.datasets.source import Source
 from seg_jax.errors import InputError
+from seg_jax.labels import VOID, Example, Labels, Part, Skeleton
 
 __all__ = ["COCO_SKELETON", "CocoInstances", "CocoKeypoints", "CocoPanoptic"]
 
@@ -36,15 +37,15 @@ COCO_SKELETON = Skeleton(
         0.107, 0.107, 0.087, 0.087, 0.089, 0.089,
     ),
 )  # fmt: skip
-"""COCO's 17 joints, left and right being the person's own; the limbs are a graph with circles."""
+"""COCO's 17 joints, left and right being the person's own; the limbs are a graph with cycles."""
 
 
 @dataclass(frozen=True)
-class _Coco(ABC):
+class _Coco(Source):
     """Where the images and the annotations of each part are."""
 
     root: Path = Path("data/coco")
-    """Folder that the other paths are relative to; absolute ones are taken as they are."""
+    """Folder that the other paths are relative to, unless they are absolute."""
     train_images: str = "train2017"
     """Folder of the training images."""
     train_json: str = "annotations/instances_train2017.json"
@@ -52,16 +53,16 @@ class _Coco(ABC):
     val_images: str | None = None
     """Folder of the validation images; train_images if None."""
     val_json: str | None = None
-    """Annotations of the validation images; None for those that val takes from training."""
+    """Annotations of the validation images; if None, they are a fraction of the training images."""
     test_images: str = "val2017"
     """Folder of the test images: COCO's val2017, since its test2017 has no public labels."""
     test_json: str = "annotations/instances_val2017.json"
     """Annotations of the test images."""
     val: float = 0.0
-    """Fraction of the training images for validation, where val_json is None; by their names."""
+    """Fraction of the training images for validation, if val_json is None; chosen by file name."""
 
     def __post_init__(self):
-        # A kept configuration makes every `Path` absolute, but not against root.
+        # config.json makes every `Path` absolute, but relative to the current folder, not to root.
         for field in fields(self):
             value = getattr(self, field.name)
             if field.name != "root" and isinstance(value, Path):
@@ -69,16 +70,6 @@ class _Coco(ABC):
                     f"data.{field.name} is a Path, but below root paths are text; "
                     f"write {str(value)!r}"
                 )
-
-    @property
-    def channels(self) -> int:
-        """RGB."""
-        return 3
-
-    @property
-    def category_ids(self) -> dict[str, int]:
-        """Those of the training JSON."""
-        return {category["name"]: category["id"] for category in self._train().categories}
 
     def read(self, part: Part) -> Iterator[Example]:
         """Reads the examples of a part by file name.
@@ -89,45 +80,54 @@ class _Coco(ABC):
         Raises:
           InputError: if a file is missing or broken, or test's categories aren't train's.
         """
-        of, annotations, images = self._listed(part)
-        path, folder = self._json(of), self._images(of)
+        files_of, annotations, images = self._listed(part)
+        path, folder = self._json(files_of), self._images(files_of)
         self._check_categories(annotations, path)
         files = {im["file_name"]: folder / im["file_name"] for im in images}
         if missing := {name for name, file in files.items() if not file.is_file()}:
             raise InputError(
                 f"{folder}: {len(missing)} of the {len(files)} images that {path} lists aren't"
-                f" there: {some(missing)}; fetch them, or name their folder: --data.{of}-images"
+                f" there: {first_few(missing)}; fetch them, or name their folder:"
+                " {flag}",
+                field=f"data.{files_of}_images",
             )
-        return (self._example(of, im, files[im["file_name"]], annotations) for im in images)
+        return (self._example(files_of, im, files[im["file_name"]], annotations) for im in images)
 
     def image_entries(self, part: Part) -> dict[str, Entry]:
-        """Those of a part's JSON."""
+        """`id` and `file_name` of a part's images in its JSON, by `Example.id`."""
         kept = ("id", "file_name")
         return {_id_of(im): {name: im[name] for name in kept} for im in self._listed(part)[2]}
 
     def _listed(self, part: Part) -> tuple[Part, Annotations, tuple[Entry, ...]]:
-        """The part whose files a part has, their annotations, and those of the images it takes."""
+        """The part whose JSON lists a part's images, what that JSON holds, and those images.
+
+        Validation images may be listed in the training JSON.
+        """
         if not 0 <= self.val < 1:
-            raise InputError(f"--data.val: {self.val}; give a fraction from 0 to below 1")
-        of = "train" if part == "val" and self.val_json is None else part
-        annotations = read_annotations(self._json(of))
+            raise InputError(
+                f"{{flag}}: {self.val}; give a fraction from 0 to below 1", field="data.val"
+            )
+        files_of = "train" if part == "val" and self.val_json is None else part
+        annotations = read_annotations(self._json(files_of))
         images = annotations.images
-        if of == "train" and self.val_json is None:
+        if files_of == "train" and self.val_json is None:
             images = tuple(im for im in images if _is_val(im, self.val) == (part == "val"))
             if part == "train" and not images:
-                raise InputError(f"--data.val: {self.val} leaves no images to train on; lower it")
-        return of, annotations, images
+                raise InputError(
+                    f"{{flag}}: {self.val} leaves no images to train on; lower it", field="data.val"
+                )
+        return files_of, annotations, images
 
     def _check_categories(self, annotations: Annotations, path: Path) -> None:
-        """Refuses categories that don't have the numbers and names of the training part's."""
+        """Refuses categories whose ids and names aren't those of the training JSON."""
         own, train = (
             {(category["id"], category["name"]) for category in each.categories}
             for each in (annotations, self._train())
         )
-        if own != train:
+        if differing := {f"{number} {name}" for number, name in own ^ train}:
             raise InputError(
                 f"{path}: its categories aren't those of {self._json('train')}, as"
-                f" {some({f'{number} {name}' for number, name in own ^ train})}; make them the same"
+                f" {first_few(differing)}; make them the same"
             )
 
     def _example(self, part: Part, entry: Entry, file: Path, annotations: Annotations) -> Example:
@@ -141,15 +141,15 @@ class _Coco(ABC):
                     f" {path}; make them equal"
                 )
             found = annotations.of_image.get(entry["id"], ())
-            labels = self._labels(part, found, size)
+            arrays = self._arrays(part, found, size)
         except KeyError as error:
             raise InputError(
                 f"{path}: what it says of {entry['file_name']} lacks {error}; add it"
             ) from error
-        return Example(_id_of(entry), image, **labels)
+        return Example(_id_of(entry), image, **arrays)
 
     @abstractmethod
-    def _labels(
+    def _arrays(
         self, part: Part, found: tuple[Entry, ...], shape: tuple[int, int]
     ) -> dict[str, np.ndarray]:
         """The fields of `Example` that an image's annotations give."""
@@ -165,34 +165,34 @@ class _Coco(ABC):
     def _train(self) -> Annotations:
         return read_annotations(self._json("train"))
 
+    def _ids(self) -> tuple[tuple[str, int], ...]:
+        """Name and id of each category of the training JSON, in the order of the ids."""
+        return tuple((category["name"], category["id"]) for category in self._train().categories)
+
 
 @dataclass(frozen=True)
 class CocoInstances(_Coco):
-    """Objects with polygons or run lengths: a `seg_jax.datasets.source.Source`.
+    """Objects with polygons or run lengths.
 
     Where objects overlap, the smaller is on top. Crowds are `VOID` where no object is.
     """
 
     @property
-    def classes(self) -> tuple[str, ...]:
-        """The background, then the categories in the order of their ids."""
-        return ("background", *self.things)
+    def labels(self) -> Labels:
+        """The background, then the training JSON's categories, all things, by their ids.
 
-    @property
-    def segments(self) -> tuple[str, ...]:
-        """The classes."""
-        return self.classes
+        Raises:
+          InputError: if the training JSON is missing or broken.
+        """
+        ids = self._ids()
+        things = tuple(name for name, _ in ids)
+        return Labels(classes=("background", *things), things=things, ids=ids)
 
-    @property
-    def things(self) -> tuple[str, ...]:
-        """The categories."""
-        return tuple(category["name"] for category in self._train().categories)
-
-    def _labels(
+    def _arrays(
         self, part: Part, found: tuple[Entry, ...], shape: tuple[int, int]
     ) -> dict[str, np.ndarray]:
         path = self._json(part)
-        classes = _class_of(self._train(), first=1)
+        class_of = _class_of(self._train(), first=1)
         label = np.zeros(shape, np.uint8)
         objects = np.zeros(shape, np.int32)
         single = []
@@ -201,20 +201,20 @@ class CocoInstances(_Coco):
             if annotation.get("iscrowd"):
                 label[mask] = VOID
             else:
-                single.append((mask, _known(annotation, classes, path)))
+                single.append((mask, _class_in(class_of, annotation, path)))
         single.sort(key=lambda drawn: -np.count_nonzero(drawn[0]))
-        for number, (mask, of) in enumerate(single, start=1):
-            label[mask] = of
+        for number, (mask, its_class) in enumerate(single, start=1):
+            label[mask] = its_class
             objects[mask] = number
         return {"label": label, "instance": renumbered(objects)}
 
 
 @dataclass(frozen=True)
 class CocoPanoptic(_Coco):
-    """Each pixel's class, and the number of its object: a `seg_jax.datasets.source.Source`.
+    """A class and, of things, an object for each pixel.
 
-    A PNG's R + 256 G + 65536 B is the id of the pixel's segment, which the JSON gives a category;
-    0 and crowds are `VOID`.
+    A pixel of a PNG holds the id of its segment, R + 256 G + 65536 B, whose category is in the
+    JSON. Pixels of 0 and crowds are `VOID`.
     """
 
     train_json: str = "annotations/panoptic_train2017.json"
@@ -229,27 +229,23 @@ class CocoPanoptic(_Coco):
     """Folder of the test PNGs; test_json without its suffix if None."""
 
     @property
-    def classes(self) -> tuple[str, ...]:
-        """The categories in the order of their ids."""
-        return tuple(category["name"] for category in self._train().categories)
+    def labels(self) -> Labels:
+        """The training JSON's categories by their ids; those with `isthing` are things.
 
-    @property
-    def segments(self) -> tuple[str, ...]:
-        """The classes."""
-        return self.classes
-
-    @property
-    def things(self) -> tuple[str, ...]:
-        """The categories that the JSON calls so."""
+        Raises:
+          InputError: if the training JSON is missing or broken, or a category lacks `isthing`.
+        """
+        ids = self._ids()
         try:
-            return tuple(c["name"] for c in self._train().categories if c["isthing"])
+            things = tuple(c["name"] for c in self._train().categories if c["isthing"])
         except KeyError as error:
             raise InputError(
                 f"{self._json('train')}: a category lacks {error}; add it, 1 for objects that are"
                 " counted, else 0"
             ) from error
+        return Labels(classes=tuple(name for name, _ in ids), things=things, ids=ids)
 
-    def _labels(
+    def _arrays(
         self, part: Part, found: tuple[Entry, ...], shape: tuple[int, int]
     ) -> dict[str, np.ndarray]:
         path = self._json(part)
@@ -270,17 +266,17 @@ class CocoPanoptic(_Coco):
         segments = {segment["id"]: segment for segment in annotation["segments_info"]}
         if unknown := set(ids.tolist()) - set(segments) - {0}:
             raise InputError(
-                f"{png}: has segments that {path} lacks: {some({str(n) for n in unknown})}; fetch"
-                " both anew"
+                f"{png}: has segments that {path} lacks: {first_few({str(n) for n in unknown})};"
+                " fetch both again"
             )
-        classes, things = _class_of(self._train()), self.things
+        labels, class_of = self.labels, _class_of(self._train())
         label_of = np.full(len(ids), VOID, np.uint8)
         number_of = np.zeros(len(ids), np.int32)
         for position, number in enumerate(ids.tolist()):
             if number == 0 or segments[number].get("iscrowd"):
                 continue
-            label_of[position] = of = _known(segments[number], classes, path)
-            if self.classes[of] in things:
+            label_of[position] = its_class = _class_in(class_of, segments[number], path)
+            if labels.classes[its_class] in labels.things:
                 number_of[position] = number
         positions = positions.reshape(shape)
         return {"label": label_of[positions], "instance": renumbered(number_of[positions])}
@@ -292,10 +288,10 @@ class CocoPanoptic(_Coco):
 
 @dataclass(frozen=True)
 class CocoKeypoints(_Coco):
-    """People with 17 joints: a `seg_jax.datasets.source.Source`.
+    """People with 17 joints.
 
-    Crowds and people without joints are `VOID`, but for what people with joints cover of them;
-    all else is 0.
+    Pixels of crowds and of people without joints are `VOID`, unless a person with joints covers
+    them; all other labels are 0.
     """
 
     train_json: str = "annotations/person_keypoints_train2017.json"
@@ -304,21 +300,16 @@ class CocoKeypoints(_Coco):
     """Annotations of the test images."""
 
     @property
-    def classes(self) -> tuple[str, ...]:
-        """None: where people count, labels are 0."""
-        return ()
+    def labels(self) -> Labels:
+        """COCO's 17 joints and no classes; no ids if there is no training JSON.
 
-    @property
-    def skeleton(self) -> Skeleton:
-        """COCO's 17 joints."""
-        return COCO_SKELETON
+        Raises:
+          InputError: if the training JSON is broken.
+        """
+        ids = self._ids() if self._json("train").is_file() else ()
+        return Labels(skeleton=COCO_SKELETON, ids=ids)
 
-    @property
-    def category_ids(self) -> dict[str, int]:
-        """Those of the training JSON; none without it, as prediction needs nothing else of it."""
-        return super().category_ids if self._json("train").is_file() else {}
-
-    def _labels(
+    def _arrays(
         self, part: Part, found: tuple[Entry, ...], shape: tuple[int, int]
     ) -> dict[str, np.ndarray]:
         path = self._json(part)
@@ -330,7 +321,7 @@ class CocoKeypoints(_Coco):
             if joints.shape != (3 * n,):
                 raise InputError(
                     f"{path}: annotation {annotation.get('id')} has {joints.size} numbers for"
-                    f" keypoints, not x, y and visibility of {n}; leave other skeletons out"
+                    f" keypoints, not x, y and visibility of {n}; remove other skeletons"
                 )
             joints = joints.reshape(n, 3)
             if annotation.get("iscrowd") or not joints[:, 2].any():
@@ -351,26 +342,27 @@ class CocoKeypoints(_Coco):
 
 
 def _id_of(image: Entry) -> str:
-    """The id of an image's example: the file's name without its suffix, folders by hyphens."""
+    """The id of an image's example: its file name without suffix, with "-" for each "/"."""
     return "-".join(Path(image["file_name"]).with_suffix("").parts)
 
 
 def _is_val(image: Entry, fraction: float) -> bool:
+    """Whether a training image is for validation, by the hash of its file name."""
     digits = hashlib.sha256(image["file_name"].encode()).hexdigest()[:8]
     return int(digits, 16) / 16**8 < fraction
 
 
 def _class_of(annotations: Annotations, first: int = 0) -> dict[int, int]:
-    """The class of each category's id."""
+    """The class of each category, by its id."""
     return {c["id"]: number for number, c in enumerate(annotations.categories, start=first)}
 
 
-def _known(entry: Entry, classes: dict[int, int], path: Path) -> int:
+def _class_in(class_of: dict[int, int], entry: Entry, path: Path) -> int:
     """The class of an annotation or a segment."""
     category = entry["category_id"]
-    if category not in classes:
+    if category not in class_of:
         raise InputError(
             f"{path}: {entry.get('id')} has the category {category}, which isn't listed; add it to"
             " categories"
         )
-    return classes[category]
+    return class_of[category]

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from pycocotools import mask as run_lengths
 
-from seg_jax.datasets.tfds_source import some
+from seg_jax.datasets.lists import first_few
 from seg_jax.errors import InputError
 
 Entry = Mapping[str, Any]
@@ -27,7 +27,7 @@ class Annotations(NamedTuple):
     images: tuple[Entry, ...]
     """In the order of their file names."""
     of_image: Mapping[int, tuple[Entry, ...]]
-    """The annotations of each image by its id, in the file's order; none for most other ids."""
+    """The annotations of each image by its id, in the file's order; only images that have some."""
 
 
 @functools.cache
@@ -35,18 +35,19 @@ def read_annotations(path: Path) -> Annotations:
     """Reads a JSON file, once in a process.
 
     Raises:
-      InputError: if the file is missing or no such JSON, has no images, or has an annotation of an
-        image that it doesn't list.
+      InputError: if the file is missing or not in COCO's format, has no images, or has an
+        annotation of an image that it doesn't list.
     """
     try:
         content = json.loads(path.read_bytes())
     except FileNotFoundError as error:
         raise InputError(
             f"{path}: no such file; fetch the annotations from https://cocodataset.org/#download,"
-            " or set --data.root and the fields that end in -json to your own"
+            " or set {flag} and the fields that end in -json to your own",
+            field="data.root",
         ) from error
     except (OSError, ValueError) as error:
-        raise InputError(f"{path}: not a readable JSON file ({error}); fetch it anew") from error
+        raise InputError(f"{path}: not a readable JSON file ({error}); fetch it again") from error
     try:
         categories = sorted(content["categories"], key=lambda category: category["id"])
         images = sorted(content["images"], key=lambda image: image["file_name"])
@@ -66,15 +67,15 @@ def read_annotations(path: Path) -> Annotations:
         raise InputError(f"{path}: lists no images; add some")
     if lost := {str(image) for image in of_image if image not in known}:
         raise InputError(
-            f"{path}: has annotations of images that it doesn't list: {some(lost)}; add the images"
-            " or remove the annotations"
+            f"{path}: has annotations of images that it doesn't list: {first_few(lost)}; add the"
+            " images or remove the annotations"
         )
     if len(names) > _MAX_CLASSES:
         raise InputError(
             f"{path}: {len(names)} categories, but a label holds {_MAX_CLASSES} at most; merge some"
         )
     if twice := {name for name, count in names.items() if count > 1}:
-        raise InputError(f"{path}: has several categories named {some(twice)}; rename them")
+        raise InputError(f"{path}: has several categories named {first_few(twice)}; rename them")
     by_image = {image: tuple(annotations) for image, annotations in of_image.items()}
     return Annotations(tuple(categories), tuple(images), by_image)
 
@@ -104,17 +105,20 @@ def mask_of(annotation: Entry, shape: tuple[int, int], path: Path) -> np.ndarray
                 raise ValueError("a polygon needs an x and a y for each of 3 corners or more")
             segmentation = run_lengths.merge(run_lengths.frPyObjects(segmentation, *shape))
         return _of_run_lengths(segmentation["counts"], tuple(segmentation["size"]), shape)
-    # COCO's tools fail on broken values with bare exceptions as well.
+    # COCO's tools raise all kinds of exceptions on broken values.
     except Exception as error:
         raise InputError(
-            f"{where} has a segmentation that can't be drawn ({error}); mend or remove it"
+            f"{where} has a segmentation that can't be drawn ({error}); fix or remove it"
         ) from error
 
 
 def _of_run_lengths(
     counts: list[int] | str | bytes, size: tuple[int, int], shape: tuple[int, int]
 ) -> np.ndarray:
-    """Runs of 0 and 1 in turn, column by column; pycocotools' own decoder warns under NumPy 2."""
+    """Decodes lengths of alternating runs of 0 and 1, column by column.
+
+    Not by pycocotools, whose decoder warns under NumPy 2.
+    """
     if size != shape:
         raise ValueError(f"its size is {[*size]}, but its image's {[*shape]}")
     if not isinstance(counts, list):
@@ -125,10 +129,10 @@ def _of_run_lengths(
 
 
 def _counts(text: bytes) -> list[int]:
-    """Run lengths of COCO's compressed text (`rleFrString` in its maskApi.c).
+    """Decodes COCO's compressed run lengths (`rleFrString` in its maskApi.c).
 
-    A letter holds 5 bits, the lowest first, and whether the number goes on; the last bit is the
-    sign. From the fourth number on each is the difference from the last but one.
+    Each letter holds 5 bits of a number, the lowest first, and whether more letters follow; the
+    last bit is the sign. From the fourth on, a number is the difference to the second before it.
     """
     counts, number, shift = [], 0, 0
     for letter in text:

@@ -1,4 +1,4 @@
-"""Drawn pictures of dancing people, for trying models of parts, people and poses at once."""
+"""Drawn pictures of dancing people, to try models of body parts, people and poses at once."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -6,15 +6,16 @@ from dataclasses import dataclass
 from seg_jax.datasets.dancers.draw import CLASSES, draw_dancers
 from seg_jax.datasets.nevi import check_drawn, picture_index
 from seg_jax.datasets.skeletons import LSP_SKELETON
-from seg_jax.datasets.source import Example, Part, Skeleton
+from seg_jax.datasets.source import Source
 from seg_jax.errors import InputError
+from seg_jax.labels import Example, Labels, Part
 
 __all__ = ["Dancers", "draw_dancers"]
 
 
 @dataclass(frozen=True)
-class Dancers:
-    """Pictures drawn as they are read; nothing is stored."""
+class Dancers(Source):
+    """Pictures of people with body parts and joints, drawn as they are read; nothing is stored."""
 
     train: int = 400
     """Number of training pictures."""
@@ -27,32 +28,17 @@ class Dancers:
     seed: int = 0
     """Another seed draws another set."""
     people: tuple[int, int] = (1, 5)
-    """Least and largest number of dancers in a picture."""
+    """Smallest and largest number of dancers in a picture."""
 
     @property
-    def classes(self) -> tuple[str, ...]:
-        """Surfaces and body parts."""
-        return CLASSES
-
-    @property
-    def segments(self) -> tuple[str, ...]:
-        """Body parts belong to a person."""
-        return ("wall", "floor", "person", "person", "person", "person")
-
-    @property
-    def things(self) -> tuple[str, ...]:
-        """People are counted."""
-        return ("person",)
-
-    @property
-    def skeleton(self) -> Skeleton:
-        """The joints of Leeds Sports Pose."""
-        return LSP_SKELETON
-
-    @property
-    def channels(self) -> int:
-        """RGB."""
-        return 3
+    def labels(self) -> Labels:
+        """Wall, floor and the parts of people, who have the joints of Leeds Sports Pose."""
+        return Labels(
+            classes=CLASSES,
+            segments=("wall", "floor", "person", "person", "person", "person"),
+            things=("person",),
+            skeleton=LSP_SKELETON,
+        )
 
     def read(self, part: Part) -> Iterator[Example]:
         """Draws the pictures of a part, one at a time.
@@ -63,7 +49,7 @@ class Dancers:
         check_drawn(self)
         if len(self.people) != 2 or not 1 <= self.people[0] <= self.people[1] <= 8:
             raise InputError(
-                f"data.people is {self.people}; set it to a least and a largest number from 1 to 8"
+                f"data.people is {self.people}; set it to a smallest and a largest number, 1 to 8"
             )
         return self._draw(part)
 

@@ -20,7 +20,7 @@ from seg_jax.datasets.dancers.shapes import capsule, paint, pattern, polygon, wi
 from seg_jax.datasets.dancers.stage import Stage, draw_stage, light_up
 from seg_jax.datasets.nevi.fields import grid
 from seg_jax.datasets.skeletons import LSP_SKELETON
-from seg_jax.datasets.source import Example
+from seg_jax.labels import Example
 
 CLASSES = ("wall", "floor", "head", "torso", "arm", "leg")
 
@@ -44,7 +44,7 @@ _ENDS_IN = {
     "neck": (NECK, TORSO),
     "head_top": (HEAD,),
 }
-"""Parts whose pixels show a joint, as numbered on the right."""
+"""Parts whose pixels show a joint, by the numbers of the right limbs."""
 
 
 def _shows() -> np.ndarray:
@@ -58,9 +58,10 @@ def _shows() -> np.ndarray:
 
 
 _SHOWS = _shows()
-_LEAST_JOINTS = 7
-"""Joints of a dancer that lie in the frame with nobody in front of them."""
+_MIN_JOINTS = 7
+"""How many joints of each dancer lie in the frame and behind no other dancer."""
 _TRIES = 60
+"""How many poses and places are tried for a dancer."""
 
 
 def draw_dancers(
@@ -72,14 +73,14 @@ def draw_dancers(
       seed: of the whole set.
       index: of the picture in the set.
       size: side in pixels; the scene is the same at every size.
-      people: least and largest number of dancers; fewer where the frame has no room for more.
+      people: smallest and largest number of dancers; there are fewer if they don't fit.
 
     Returns:
-      The example, its labels positions in `CLASSES`, its dancers numbered from the front.
+      The example; its labels are positions in `CLASSES`, its dancers numbered from the front.
     """
     rng = np.random.default_rng(np.random.SeedSequence([seed, index]))
     stage = draw_stage(rng, size)
-    cast = _cast(rng, stage.edge, int(rng.integers(people[0], people[1] + 1)))
+    cast = _place_dancers(rng, stage.edge, int(rng.integers(people[0], people[1] + 1)))
     light = np.array([rng.uniform(-0.8, 0.8), rng.uniform(-0.8, -0.2), rng.uniform(0.4, 0.9)])
     light /= np.linalg.norm(light)
     ambient = rng.uniform(0.4, 0.65)
@@ -100,8 +101,8 @@ def draw_dancers(
     )
 
 
-def _cast(rng: np.random.Generator, edge: float, count: int) -> list[Figure]:
-    """Places dancers from the front to the back, each with enough joints in sight."""
+def _place_dancers(rng: np.random.Generator, edge: float, count: int) -> list[Figure]:
+    """Places dancers from the front to the back, each with at least `_MIN_JOINTS` in sight."""
     cast = []
     largest = 1.8 if count < 4 else 1.55
     for height in -np.sort(-rng.uniform(0.7, largest, count)):
@@ -113,14 +114,14 @@ def _cast(rng: np.random.Generator, edge: float, count: int) -> list[Figure]:
             if rng.random() < 0.15:
                 foot -= height * rng.uniform(0.05, 0.15)
             figure = place(figure, rng.uniform(-0.95, 0.95), foot)
-            if _in_sight(figure, cast) >= _LEAST_JOINTS:
+            if _joints_in_sight(figure, cast) >= _MIN_JOINTS:
                 cast.append(figure)
                 break
     return cast
 
 
-def _in_sight(figure: Figure, cast: list[Figure]) -> int:
-    """Counts the joints of a dancer in the frame that nobody in front covers."""
+def _joints_in_sight(figure: Figure, cast: list[Figure]) -> int:
+    """Counts the joints of a dancer that lie in the frame and behind no other dancer."""
     points = figure.joints[:, :2].astype(np.float32)
     seen = (np.abs(points) < 0.97).all(axis=1)
     x, y = points[:, 0], points[:, 1]

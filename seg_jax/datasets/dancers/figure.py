@@ -1,4 +1,4 @@
-"""Dancers in three dimensions: their proportions, poses, clothes and the shapes they're made of.
+"""Dancers in three dimensions: their proportions, poses, clothes and shapes.
 
 Points are (x, y, z) in units of half the frame, x to the right, y down and z at the viewer. A basis
 (3, 3) holds a body's left, up and front as rows.
@@ -20,7 +20,7 @@ SIDE = 4
 _LEFT, _UP, _FRONT = 0, 1, 2
 
 _CROWN = 0.88
-"""Where in the upper half of a head its top joint lies: below the hair's outline."""
+"""Height of the joint head_top above a head's centre, in half heights: below the hair's outline."""
 
 _SKIN = np.array(
     [
@@ -38,7 +38,7 @@ _HAIR_SHARE = np.array([0.26, 0.2, 0.16, 0.12, 0.1, 0.08, 0.04, 0.04])
 
 
 class Cloth(NamedTuple):
-    """What covers a shape from its beginning, and what shows beyond."""
+    """The cloth that covers a shape from its beginning, and the colour of the rest."""
 
     colour: np.ndarray
     second: np.ndarray
@@ -46,9 +46,9 @@ class Cloth(NamedTuple):
     """One of `PATTERNS`."""
     period: float
     beyond: np.ndarray
-    """Colour where the cloth has ended."""
+    """Colour after the end of the cloth."""
     until: float = 2.0
-    """Place along the shape, from 0 to 1, where the cloth ends."""
+    """Position along the shape, from 0 to 1, where the cloth ends; it covers all if above 1."""
 
 
 class Shape(NamedTuple):
@@ -62,7 +62,7 @@ class Shape(NamedTuple):
     """Shapes of a figure are drawn in the order of this."""
     cloth: Cloth
     outline: np.ndarray | None = None
-    """(n, 2) corners; the shape is what lies within `rounding` of them."""
+    """(n, 2) corners of a polygon; the shape reaches `rounding` beyond it."""
     rounding: float = 0.0
     head: np.ndarray | None = None
     """A head's basis, on which a face and hair are painted."""
@@ -142,16 +142,16 @@ def place(figure: Figure, x: float, y: float) -> Figure:
 
 
 class _Frame(NamedTuple):
-    """What a posed dancer has beside joints."""
+    """What drawing a posed dancer needs in addition to the joints."""
 
     hips: np.ndarray
-    """Basis, as `chest` and `skull`."""
+    """(3, 3) basis; so are `chest` and `skull`."""
     chest: np.ndarray
     skull: np.ndarray
     waist: np.ndarray
     """(3,) where hips and chest meet."""
     hands: np.ndarray
-    """(2, 3) tips, the right one first, as `toes`."""
+    """(2, 3) tips, the right one first; so are `toes`."""
     toes: np.ndarray
     head_radius: float
     head_half: float
@@ -161,7 +161,7 @@ class _Frame(NamedTuple):
 
 
 def _pose(rng: np.random.Generator, height: float) -> tuple[np.ndarray, _Frame]:
-    """Poses a dancer whose hips are at 0; returns the joints (14, 3) and what goes with them."""
+    """Poses a dancer whose hips are at 0; returns the joints (14, 3) and the frame."""
 
     def about(mean: float, spread: float = 0.07) -> float:
         return height * mean * float(np.exp(rng.uniform(-spread, spread)))

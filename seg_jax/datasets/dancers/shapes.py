@@ -13,9 +13,9 @@ def window(size: int, low: np.ndarray, high: np.ndarray, margin: float) -> Windo
 
     Args:
       size: side of the picture in pixels.
-      low: (2,) least x and y of the box.
-      high: (2,) largest x and y of the box.
-      margin: that is added on every side.
+      low: (2,) lowest x and y of the box.
+      high: (2,) highest x and y of the box.
+      margin: added to the box on every side.
     """
     first = np.floor((low - margin + 1) * size / 2).astype(int).clip(0, size)
     last = np.ceil((high + margin + 1) * size / 2).astype(int).clip(0, size)
@@ -32,13 +32,13 @@ def capsule(
     Args:
       x: broadcasts against `y`.
       y: broadcasts against `x`.
-      a: (2,) or (3,) where it begins.
-      b: (2,) or (3,) where it ends.
+      a: (2,) or (3,), the beginning of its axis.
+      b: (2,) or (3,), the end of its axis.
       radii: at the beginning and the end.
 
     Returns:
-      The distance, negative within; the place along the axis from 0 to 1; the normal's x and y,
-      whose length is 1 on the outline.
+      The distance, negative inside; the position along the axis from 0 to 1; x and y of the
+      normal, whose length is 1 on the outline.
     """
     dx, dy = float(b[0] - a[0]), float(b[1] - a[1])
     x, y = x - np.float32(a[0]), y - np.float32(a[1])
@@ -50,7 +50,7 @@ def capsule(
 
 
 def polygon(x: np.ndarray, y: np.ndarray, corners: np.ndarray) -> np.ndarray:
-    """Returns the distance to a polygon with corners (n, 2), negative within (even-odd)."""
+    """Returns the distance to a polygon with corners (n, 2), negative inside (even-odd rule)."""
     nearest = np.full(np.broadcast_shapes(x.shape, y.shape), np.inf, np.float32)
     within = np.zeros(nearest.shape, bool)
     for (ax, ay), (bx, by) in zip(corners.tolist(), np.roll(corners, -1, 0).tolist(), strict=True):
@@ -75,7 +75,7 @@ def box(
 
 
 def wave(value: np.ndarray, period: float, pixel: float) -> np.ndarray:
-    """Returns a square wave between 0 and 1 that fades to 0.5 where the pixels are too coarse."""
+    """Returns a square wave from 0 to 1 that fades to 0.5 if the pixels are too coarse for it."""
     sharp = max(period / (np.pi * pixel) - 0.6, 0)
     return 0.5 + 0.5 * np.clip(np.sin(value * (2 * np.pi / period)) * sharp, -1, 1)
 
@@ -84,7 +84,7 @@ PATTERNS = ("plain", "rings", "lines", "checks", "dots")
 
 
 def pattern(kind: str, s: np.ndarray, t: np.ndarray, period: float, pixel: float) -> np.ndarray:
-    """Returns the share of a cloth's second colour at places s along and t across it."""
+    """Returns the share of a cloth's second colour at positions s along and t across it."""
     if kind == "rings":
         return wave(s, period, pixel)
     if kind == "lines":
@@ -99,7 +99,7 @@ def pattern(kind: str, s: np.ndarray, t: np.ndarray, period: float, pixel: float
 def paint(
     image: np.ndarray, where: Window, distance: np.ndarray, colour: np.ndarray, opacity: float = 1
 ) -> None:
-    """Covers the image (3, size, size) in a window with a shape at a distance, in place."""
+    """Paints a shape, given by its distance in a window, over the image (3, size, size)."""
     pixel = 2 / image.shape[1]
     cover = np.clip(0.5 - distance / pixel, 0, 1) * opacity
     if colour.ndim == 1:

@@ -1,4 +1,4 @@
-"""What stands behind the dancers: a wall and a floor, with things on them that aren't people."""
+"""The background behind the dancers: a wall and a floor, with things that aren't people."""
 
 from typing import NamedTuple
 
@@ -26,7 +26,7 @@ class Stage(NamedTuple):
     floor: np.ndarray
     """(size, size) bool."""
     edge: float
-    """The y where the wall meets the floor in the frame's middle."""
+    """The y at which the wall meets the floor in the middle of the frame."""
 
 
 def draw_stage(rng: np.random.Generator, size: int) -> Stage:
@@ -189,7 +189,7 @@ def light_up(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
 
 
 def _soften(image: np.ndarray, sigma: float) -> np.ndarray:
-    """Returns the image blurred by three taps a side, whose deviation is `sigma` below 0.7."""
+    """Returns the image blurred by three taps along each axis: deviation min(sigma, 0.7) pixels."""
     side = min(sigma * sigma / 2, 0.25)
     padded = np.pad(image, ((0, 0), (1, 1), (1, 1)), mode="edge")
     rows = (1 - 2 * side) * padded[:, 1:-1] + side * (padded[:, :-2] + padded[:, 2:])

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import scipy.io
 
 from seg_jax.datasets.images import read_image
+from seg_jax.datasets.lists import first_few, read_list
 from seg_jax.datasets.skeletons import LSP_SKELETON
-from seg_jax.datasets.source import Example, Part, Skeleton
-from seg_jax.datasets.tfds_source import read_list, some
+from seg_jax.datasets.source import Source
 from seg_jax.errors import InputError
+from seg_jax.labels import Example, Labels, Part
 
 __all__ = ["FETCH", "IDS", "Lsp", "part_ids", "read_joints"]
 
@@ -30,8 +30,8 @@ _VISIBLE, _HIDDEN = 2, 1
 
 
 @dataclass(frozen=True)
-class Lsp:
-    """Photographs of athletes, a `seg_jax.datasets.source.Source` of people without masks.
+class Lsp(Source):
+    """Photographs of athletes, each with the joints of one person and without masks.
 
     joints.mat tells which of the two sets it belongs to. Of the extended set 300 images are used:
     200 for training, 20 for validation and 80 for testing; the list is in splits/. The original
@@ -42,35 +42,26 @@ class Lsp:
     """Folder with images/*.jpg and joints.mat, or the folder above it."""
 
     @property
-    def classes(self) -> tuple[str, ...]:
-        """None: labels are all 0."""
-        return ()
-
-    @property
-    def channels(self) -> int:
-        """RGB."""
-        return 3
-
-    @property
-    def skeleton(self) -> Skeleton:
-        """The set's own 14 joints."""
-        return LSP_SKELETON
+    def labels(self) -> Labels:
+        """The set's own 14 joints and no classes."""
+        return Labels(skeleton=LSP_SKELETON)
 
     def read(self, part: Part) -> Iterator[Example]:
         """Reads the examples of a part by name, each with one person.
 
-        A joint outside the image, or without a place of its own, is unlabelled: 0, 0, 0.
+        A joint outside the image, or one without a position, is unlabelled: 0, 0, 0.
 
         There are no masks, so a person's area is 0.53 times that of the box around the labelled
-        joints, 1 at least: what the keypoint evaluation of CrowdPose, which has none either, takes
-        for the share of a box that a person covers.
+        joints, and at least 1. CrowdPose's keypoint evaluation, which has no masks either, takes
+        the same share of a box as the area of a person.
 
         Raises:
           InputError: if raw isn't set, lacks joints.mat or an image, or if a file is broken.
         """
         if self.raw is None:
             raise InputError(
-                f"--data.raw isn't set. {FETCH}; then name its folder: --data.raw PATH"
+                f"{{flag}} isn't set. {FETCH}; then name its folder: {{flag}} PATH",
+                field="data.raw",
             )
         root = _root(self.raw.expanduser())
         joints, extended = read_joints(root / "joints.mat")
@@ -84,7 +75,7 @@ class Lsp:
         }:
             raise InputError(
                 f"{root}: {len(missing)} of {part}'s {len(ids)} images are missing from images/ or"
-                f" joints.mat: {some(missing)}. {FETCH} anew"
+                f" joints.mat: {first_few(missing)}. {FETCH} again"
             )
         return (_example(root, name, joints[positions[name]]) for name in ids)
 
@@ -101,8 +92,8 @@ def read_joints(path: Path) -> tuple[np.ndarray, bool]:
     """Reads joints.mat of either set.
 
     The extended set (14, 3, images) marks joints by 1; those that its annotators didn't see have
-    0 and no place of their own. The original (3, 14, images) gives all joints a place and marks
-    the hidden ones by 1. Both count pixels from 1.
+    0 and no position. The original (3, 14, images) gives all joints a position and marks the
+    hidden ones by 1. Both count pixels from 1.
 
     Returns:
       (images, 14, 3) float32: x, y in pixels counted from 0, and visibility as in COCO;
@@ -111,17 +102,20 @@ def read_joints(path: Path) -> tuple[np.ndarray, bool]:
     Raises:
       InputError: if the file is missing or broken or has no such array.
     """
+    # SciPy takes longer to import than all data sets together.
+    import scipy.io
+
     try:
         joints = np.asarray(scipy.io.loadmat(path)["joints"], np.float32)
     except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file. {FETCH} anew") from error
-    # SciPy fails on broken files with whatever exception it happens to meet.
+        raise InputError(f"{path}: no such file. {FETCH} again") from error
+    # SciPy raises all kinds of exceptions on broken files.
     except Exception as error:
-        raise InputError(f"{path}: can't be read ({error}). {FETCH} anew") from error
+        raise InputError(f"{path}: can't be read ({error}). {FETCH} again") from error
     if joints.ndim != 3 or joints.shape[:2] not in ((14, 3), (3, 14)):
         raise InputError(
             f"{path}: joints has the shape {joints.shape}, but should have (14, 3, images) or"
-            f" (3, 14, images). {FETCH} anew"
+            f" (3, 14, images). {FETCH} again"
         )
     extended = joints.shape[0] == 14
     joints = joints.transpose((2, 0, 1) if extended else (2, 1, 0)) - np.float32([1, 1, 0])
@@ -150,10 +144,11 @@ def _example(root: Path, name: str, joints: np.ndarray) -> Example:
 
 
 def _root(raw: Path) -> Path:
-    """The folder of joints.mat: raw, or one just below it."""
+    """The folder of joints.mat: raw, or one directly below it."""
     for root in (raw, *(raw / name for name in ("lsp", "lspet_dataset", "lsp_dataset"))):
         if (root / "joints.mat").is_file():
             return root
     raise InputError(
-        f"{raw}: has no joints.mat beside images/. {FETCH}; then name its folder: --data.raw PATH"
+        f"{raw}: has no joints.mat beside images/. {FETCH}; then name its folder: {{flag}} PATH",
+        field="data.raw",
     )

@@ -7,18 +7,10 @@ from pathlib import Path
 import numpy as np
 import tensorflow_datasets as tfds
 
-from seg_jax.datasets.tfds_source import encoded_pair, read_list, some, unpacked
+from seg_jax.datasets.lists import first_few
+from seg_jax.datasets.mads import FETCH, FILES, HOMEPAGE, IDS
+from seg_jax.datasets.tfds_source import encoded_pair, unpacked
 from seg_jax.errors import InputError
-
-HOMEPAGE = "https://www.kaggle.com/datasets/tapakah68/segmentation-full-body-mads-dataset"
-FETCH = f"Fetch 'Segmentation Full Body MADS Dataset' (a .zip) from {HOMEPAGE}."
-
-FILES = "*_*_C?_*.png"
-
-IDS = tuple(
-    sorted(row["id"] for row in read_list(Path(__file__).parent / "splits/random_leaky.csv"))
-)
-"""Names of the 1,192 frames, sorted."""
 
 
 class Builder(tfds.core.GeneratorBasedBuilder):
@@ -64,29 +56,30 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             images, masks = _files(folder, "images"), _files(folder, "masks")
             for what, these, those in (("mask", images, masks), ("image", masks, images)):
                 if alone := set(these) - set(those):
-                    raise InputError(f"{raw}: {some(alone)} without {what}; fetch it anew")
+                    raise InputError(f"{raw}: {first_few(alone)} without {what}; fetch it again")
             if not images:
                 raise InputError(f"{raw}: has no folders images and masks with frames of MADS")
             missing = set(IDS) - set(images)
             if self.builder_config.name == "complete" and missing:
                 raise InputError(
                     f"{raw}: MADS has {len(IDS):,} frames, but {len(missing):,} of them are "
-                    f"missing here: {some(missing)}; fetch it anew, or ask for what there is with "
-                    "--data.partial (TFDS: mads/partial)"
+                    f"missing here: {first_few(missing)}; fetch it again, or accept a partial copy "
+                    "with {flag} (TFDS: mads/partial)",
+                    field="data.partial",
                 )
             for name in sorted(images):
-                yield name, {**_described(name), **encoded_pair(images[name], masks[name])}
+                yield name, {**_features_of(name), **encoded_pair(images[name], masks[name])}
 
 
 def _files(folder: Path, kind: str) -> dict[str, Path]:
-    """Finds the known frames in folders of this name, however deep, by their ids."""
+    """Finds the known frames in all folders called `kind`; the key is the frame's id."""
     known = set(IDS)
     found = sorted(folder.rglob(f"{kind}/*.png"))
     return {path.stem: path for path in found if path.stem in known}
 
 
-def _described(name: str) -> dict[str, str | int]:
-    """Returns what a frame's name tells: "Kata_F2_C0_00180" is action, clip, camera and frame."""
+def _features_of(name: str) -> dict[str, str | int]:
+    """Splits a frame's name, such as "Kata_F2_C0_00180", into the features that it holds."""
     action, clip, camera, frame = name.split("_")
     return {
         "id": name,

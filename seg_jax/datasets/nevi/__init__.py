@@ -1,37 +1,38 @@
-"""Drawn dermoscopic pictures of moles, for trying things without any download."""
+"""Drawn dermoscopic pictures of moles, to try things without any download."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, get_args
 
 from seg_jax.datasets.nevi.draw import DIAGNOSES, Nevus, draw_nevus
-from seg_jax.datasets.source import Example, Part
+from seg_jax.datasets.source import Source
 from seg_jax.errors import InputError
+from seg_jax.labels import Example, Labels, Part
 
 __all__ = ["DIAGNOSES", "Nevi", "Nevus", "check_drawn", "draw_nevus", "picture_index"]
 
 
 def picture_index(part: Part, position: int) -> int:
-    """Returns the index of a part's picture: parts share none, however many each has."""
+    """Returns the index of the picture at a position in a part; no two parts share an index."""
     parts = get_args(Part)
     return len(parts) * position + parts.index(part)
 
 
 def check_drawn(source: Any) -> None:
-    """Refuses a drawn set whose counts, size or seed can't be used.
+    """Checks the fields train, val, test, size and seed of a drawn data set.
 
     Raises:
-      InputError: naming the field and the mend.
+      InputError: naming the field and the fix.
     """
-    least = {"train": 1, "val": 0, "test": 1, "size": 32, "seed": 0}
-    for field, low in least.items():
+    lowest = {"train": 1, "val": 0, "test": 1, "size": 32, "seed": 0}
+    for field, low in lowest.items():
         if getattr(source, field) < low:
             raise InputError(f"data.{field} is {getattr(source, field)}; set it to {low} or more")
 
 
 @dataclass(frozen=True)
-class Nevi:
-    """Pictures drawn as they are read; nothing is stored."""
+class Nevi(Source):
+    """Pictures with lesion masks, drawn as they are read; nothing is stored."""
 
     train: int = 200
     """Number of training pictures."""
@@ -45,14 +46,9 @@ class Nevi:
     """Another seed draws another set."""
 
     @property
-    def classes(self) -> tuple[str, ...]:
-        """The foreground's name."""
-        return ("lesion",)
-
-    @property
-    def channels(self) -> int:
-        """RGB."""
-        return 3
+    def labels(self) -> Labels:
+        """Binary: the lesion is the foreground."""
+        return Labels(classes=("lesion",))
 
     def read(self, part: Part) -> Iterator[Example]:
         """Draws the pictures of a part, one at a time.

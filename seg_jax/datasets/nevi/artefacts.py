@@ -1,4 +1,4 @@
-"""What lies between the skin and the lens: hairs, gel bubbles, glints, rulers, colour patches."""
+"""Artefacts between skin and lens: hairs, gel bubbles, glints, rulers and colour patches."""
 
 import math
 
@@ -76,7 +76,7 @@ def _glints(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
 
 
 def _bubbles(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
-    """Rings, dark within and bright on the side of the light, with a highlight."""
+    """Rings, dark inside and bright towards the light, with a highlight."""
     if rng.random() < 0.7:
         return image
     x, y = grid(image.shape[1:])

@@ -1,4 +1,4 @@
-"""Draws dermoscopic pictures of moles: skin, a lesion, and what gets in the way.
+"""Draws dermoscopic pictures of moles: skin, a lesion, and artefacts over them.
 
 Colour follows a model of absorption: skin reflects a base colour, and each pigment of density c
 and absorption a per channel multiplies it by exp(-c a), as in Beer-Lambert's law. All lengths are
@@ -9,7 +9,6 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from scipy import ndimage
 
 from seg_jax.datasets.nevi import artefacts
 from seg_jax.datasets.nevi.fields import grid, noise, step
@@ -55,10 +54,10 @@ class Nevus(NamedTuple):
 
 
 class _Habit(NamedTuple):
-    """How lesions of one diagnosis differ from the others; ranges are (low, high)."""
+    """How lesions of one diagnosis look; ranges are (low, high)."""
 
-    cover: tuple[float, float, float]  # median, least and largest part of the frame
-    aspect: float  # least ratio of the axes
+    cover: tuple[float, float, float]  # median, lowest and highest share of the frame
+    aspect: float  # lowest ratio of the axes
     waves: tuple[float, float]  # amplitude of the outline's Fourier terms
     rough: tuple[float, float]  # amplitude of its fractal noise
     blotch: tuple[float, float]  # relative deviation of the pigment's density
@@ -106,8 +105,11 @@ def _outline(
     rng: np.random.Generator, shape: tuple[int, int], habit: _Habit
 ) -> tuple[np.ndarray, np.ndarray, float]:
     """Returns the depth (about the signed distance to the outline), the mask and the radius."""
-    median, least, largest = habit.cover
-    cover = float(np.clip(median * np.exp(0.75 * rng.standard_normal()), least, largest))
+    # SciPy takes longer to import than all data sets together.
+    from scipy import ndimage
+
+    median, low, high = habit.cover
+    cover = float(np.clip(median * np.exp(0.75 * rng.standard_normal()), low, high))
     span = (4 * cover / np.pi) ** 0.5
     aspect = rng.uniform(habit.aspect, 1) ** 0.5
     turn = rng.uniform(0, np.pi)
@@ -131,13 +133,13 @@ def _outline(
     depth = span * (1 + rim.real) - radius
     depth += rng.uniform(*habit.rough) * span**0.5 * noise(rng, shape, 6, 4, 0.55)
 
-    # The level that covers just as much of the frame as was drawn.
+    # Shifts the depth so that the lesion covers the share of the frame that was drawn above.
     count = max(1, round(cover * depth.size))
     depth -= np.partition(depth.ravel(), -count)[-count]
     regions, _ = ndimage.label(depth >= 0)
     mask = regions == np.bincount(regions.ravel())[1:].argmax() + 1
     mask = ndimage.binary_fill_holes(mask)
-    # Islands and holes are folded over, so that nothing outside the mask is lesion.
+    # Outside the mask the depth is negative, in islands too, and inside it isn't, nor in holes.
     depth = np.where(mask, np.abs(depth), -np.abs(depth)).astype(np.float32)
     return depth, mask.astype(np.uint8), span
 
@@ -181,7 +183,7 @@ def _pigment(rng: np.random.Generator, depth: np.ndarray, span: float, habit: _H
     brown = _BROWN[rng.choice(len(_BROWN), p=(0.4, 0.2, 0.2, 0.2))]
     strength = rng.uniform(0.45, 1.5)
     soft = np.clip(rng.uniform(0.02, 0.09) * (1 + 0.4 * noise(rng, shape, 4)), 0.012, 0.12)
-    # The line that a reader draws lies on the faint side of the edge.
+    # Experts draw the outline on the faint side of the edge.
     edge = step(depth / soft - 0.3 + 0.3 * noise(rng, shape, 40, 2, 0.8))
     inner = np.clip(depth / (0.8 * span), 0, 1)
     level = rng.uniform(0.5, 1.0)
@@ -223,7 +225,7 @@ def _texture(rng: np.random.Generator, depth: np.ndarray) -> np.ndarray:
 
 
 def _blemishes(rng: np.random.Generator, depth: np.ndarray) -> np.ndarray:
-    """Returns what absorbs and is no lesion: freckles and vessels."""
+    """Returns the absorption (3, height, width) of freckles and vessels outside the lesion."""
     x, y = grid(depth.shape)
     clear = step((-depth - 0.12) / 0.06)
     freckles = np.zeros(depth.shape, np.float32)

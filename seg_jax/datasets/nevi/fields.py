@@ -36,7 +36,7 @@ def _spline(cells: int, pixels: int) -> tuple[np.ndarray, np.ndarray]:
 
 def _stretch(knots: np.ndarray, pixels: int) -> np.ndarray:
     """Evaluates the splines with knots (cells + 3, n) at the pixels: (pixels, n)."""
-    # Four taps a row: quick without a matrix product, whose threads starve in a busy process.
+    # Four taps a row are fast without a matrix product, whose threads starve in a busy process.
     total = np.zeros((pixels, knots.shape[1]), np.float32)
     for knot, weight in zip(*_spline(len(knots) - 3, pixels), strict=True):
         total += knots.take(knot, axis=0) * weight[:, None]
@@ -61,7 +61,7 @@ def noise(
     """Draws fractal spline noise of mean 0 and standard deviation about 1.
 
     Args:
-      rng: where the knots come from; how many are drawn doesn't depend on `shape`.
+      rng: source of the knots; how many are drawn doesn't depend on `shape`.
       shape: (height, width) in pixels.
       cells: knots along the frame in the coarsest octave; each further one has twice as many.
       octaves: how many octaves are summed.
@@ -108,7 +108,7 @@ def strands(
       width: (n,) in units of half the frame.
 
     Returns:
-      (height, width) float32, the part of each pixel that is covered.
+      (height, width) float32, the share of each pixel that is covered.
     """
     height, breadth = shape
     if not len(start):

@@ -1,9 +1,9 @@
-"""TFDS builder of `nevi`: the pictures that `seg_jax.datasets.nevi.Nevi` draws, on disk.
+"""TFDS builder of "nevi": the pictures that `seg_jax.datasets.nevi.Nevi` draws, on disk.
 
-import seg_jax.datasets.nevi.nevi_dataset_builder
+import seg_jax.datasets.builders
 import tensorflow_datasets as tfds
 
-splits = tfds.data_source("nevi/256")
+parts = tfds.data_source("nevi/256")
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from seg_jax.datasets.nevi import DIAGNOSES, Nevi, draw_nevus, picture_index
-from seg_jax.datasets.source import Part
+from seg_jax.labels import Part
 
 
 @dataclasses.dataclass
@@ -23,7 +23,7 @@ class NeviConfig(tfds.core.BuilderConfig):
     """Which pictures are written."""
 
     source: Nevi = dataclasses.field(default_factory=Nevi)
-    """The set; splits and pictures are its parts."""
+    """The data set; its parts are the splits."""
 
 
 class Builder(tfds.core.GeneratorBasedBuilder):
@@ -77,7 +77,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
 
 
 def _png(pixels: np.ndarray) -> io.BytesIO:
-    # TFDS encodes arrays with TensorFlow; files it takes as they are.
+    # TFDS needs TensorFlow to encode arrays, but stores files as they are.
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "PNG")
     return io.BytesIO(file.getvalue())

@@ -8,9 +8,10 @@ import numpy as np
 
 from seg_jax.datasets.images import read_image, read_mask
 from seg_jax.datasets.instances import borders, renumbered
-from seg_jax.datasets.source import Example, Part
-from seg_jax.datasets.tfds_source import read_list, some
+from seg_jax.datasets.lists import first_few, read_list
+from seg_jax.datasets.source import Source
 from seg_jax.errors import InputError
+from seg_jax.labels import Example, Labels, Part
 
 __all__ = ["FETCH", "IDS", "Nuclei", "files", "part_ids", "read_nuclei"]
 
@@ -28,8 +29,8 @@ IDS = tuple(sorted(_PARTS))
 
 
 @dataclass(frozen=True)
-class Nuclei:
-    """200 images of 256×256: a `seg_jax.datasets.source.Source` of nuclei, each an object.
+class Nuclei(Source):
+    """200 greyscale images of 256×256, stored as RGB, in which each nucleus is an object.
 
     140 are for training, 20 for validation and 40 for testing; the list is in splits/.
     """
@@ -38,27 +39,18 @@ class Nuclei:
     """Folder with ID/images/ID.png and ID/masks/*.png, or with images/ID.png and instances/ID.png
     (16 bits, the nuclei's numbers); or the folder above it."""
     borders: bool = False
-    """Label background, inside and border, for networks that part nuclei by their borders."""
+    """Label background, inside and border, for networks that separate nuclei by their borders."""
 
     @property
-    def classes(self) -> tuple[str, ...]:
-        """The foreground's name; with borders, a nucleus is inside and border together."""
-        return ("background", "inside", "border") if self.borders else ("nucleus",)
-
-    @property
-    def channels(self) -> int:
-        """RGB, all three alike."""
-        return 3
-
-    @property
-    def segments(self) -> tuple[str, ...]:
-        """Inside and border belong to a nucleus."""
-        return ("background", "nucleus", "nucleus") if self.borders else ("nucleus",)
-
-    @property
-    def things(self) -> tuple[str, ...]:
-        """Nuclei are counted."""
-        return ("nucleus",)
+    def labels(self) -> Labels:
+        """Binary; with borders three classes, of which inside and border are parts of a nucleus."""
+        if not self.borders:
+            return Labels(classes=("nucleus",), things=("nucleus",))
+        return Labels(
+            classes=("background", "inside", "border"),
+            segments=("background", "nucleus", "nucleus"),
+            things=("nucleus",),
+        )
 
     def read(self, part: Part) -> Iterator[Example]:
         """Reads the examples of a part by name, with instances numbered from 1.
@@ -70,7 +62,8 @@ class Nuclei:
         """
         if self.raw is None:
             raise InputError(
-                f"--data.raw isn't set. {FETCH}; then name its folder: --data.raw PATH"
+                f"{{flag}} isn't set. {FETCH}; then name its folder: {{flag}} PATH",
+                field="data.raw",
             )
         found = files(self.raw.expanduser(), IDS)
         return (self._example(name, *found[name]) for name in part_ids(part))
@@ -93,7 +86,7 @@ def files(raw: Path, ids: tuple[str, ...]) -> dict[str, tuple[Path, list[Path]]]
 
     Args:
       raw: as `Nuclei.raw`.
-      ids: the first letters of the images' names, as many as `IDS` have.
+      ids: the first letters of the images' names, 16 as in `IDS`.
 
     Returns:
       for each name the image, and either one map of all its nuclei or one mask of each nucleus.
@@ -114,7 +107,7 @@ def files(raw: Path, ids: tuple[str, ...]) -> dict[str, tuple[Path, list[Path]]]
     if missing := set(ids) - set(found):
         raise InputError(
             f"{root}: {len(missing)} of {len(ids)} images are missing or lack their masks:"
-            f" {some(missing)}. {FETCH} anew"
+            f" {first_few(missing)}. {FETCH} again"
         )
     return found
 
@@ -124,8 +117,8 @@ def read_nuclei(image: Path, masks: list[Path]) -> tuple[np.ndarray, np.ndarray]
 
     Args:
       image: the image's file.
-      masks: one map of all nuclei's numbers, or several masks of one nucleus each; what two of
-        them claim belongs to the later one.
+      masks: one map of all nuclei's numbers, or several masks of one nucleus each; where two of
+        them overlap, the later one wins.
 
     Returns:
       (height, width, 3) uint8, and (height, width) uint16 with the nuclei numbered from 1.
@@ -140,23 +133,24 @@ def read_nuclei(image: Path, masks: list[Path]) -> tuple[np.ndarray, np.ndarray]
         if mask.shape != objects.shape:
             raise InputError(
                 f"{path}: {mask.shape[1]}×{mask.shape[0]} pixels, but its image {image} has"
-                f" {objects.shape[1]}×{objects.shape[0]}; fetch both anew"
+                f" {objects.shape[1]}×{objects.shape[0]}; fetch both again"
             )
         objects[mask > 0] = mask[mask > 0] if len(masks) == 1 else number
     return pixels, renumbered(objects)
 
 
 def _pngs(folder: Path, below: str = "") -> list[Path]:
-    # macOS leaves files beside the images that differ by a leading dot alone.
+    # macOS writes files beside the images whose names differ only by a leading dot.
     return sorted(folder.glob(f"{below}[!.]*.png"))
 
 
 def _root(raw: Path) -> Path:
-    """The folder that holds either layout: raw, or one just below it."""
+    """The folder that has one of the two layouts: raw, or one directly below it."""
     for root in (raw, raw / "nuclei", raw / "stage1_train"):
         if (root / "instances").is_dir() or any(root.glob("*/masks")):
             return root
     raise InputError(
         f"{raw}: has neither ID/images/ID.png and ID/masks/*.png nor images/ID.png and"
-        f" instances/ID.png. {FETCH}; then name its folder: --data.raw PATH"
+        f" instances/ID.png. {FETCH}; then name its folder: {{flag}} PATH",
+        field="data.raw",
     )

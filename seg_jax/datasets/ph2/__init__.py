@@ -5,20 +5,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from seg_jax.datasets.ph2.ph2_dataset_builder import FETCH, FILES, IDS, Builder
-from seg_jax.datasets.source import Example, Part
-from seg_jax.datasets.tfds_source import examples, read_list
+from seg_jax.datasets.lists import read_list
+from seg_jax.datasets.source import Source
+from seg_jax.labels import Example, Labels, Part
 
-__all__ = ["IDS", "Builder", "Ph2", "Ph2Split", "part_ids"]
+__all__ = ["FETCH", "FILES", "HOMEPAGE", "IDS", "Ph2", "Ph2Split", "part_ids"]
 
-Ph2Split = Literal["lesson", "ordered", "fold0", "fold1", "fold2", "fold3", "fold4"]
+HOMEPAGE = "https://www.fc.up.pt/addi/ph2%20database.html"
+FETCH = f"Fetch PH2Dataset.rar, which {HOMEPAGE} links to (free for research)."
+
+FILES = "IMD*.bmp"
+"""Glob pattern of the names of the image files."""
 
 _SPLITS = Path(__file__).parent / "splits"
 
+IDS = tuple(sorted(row["id"] for row in read_list(_SPLITS / "lesson.csv")))
+"""Names of the 200 images, sorted."""
+
+Ph2Split = Literal["lesson", "ordered", "fold0", "fold1", "fold2", "fold3", "fold4"]
+
 
 @dataclass(frozen=True)
-class Ph2:
-    """PH² at its own sizes: a `seg_jax.datasets.source.Source` of lesion masks.
+class Ph2(Source):
+    """PH² at its own sizes, with lesion masks; `Example.group` is the clinical diagnosis.
 
     Only ordered has a validation part. The lists and their sources are in splits/.
     """
@@ -31,14 +40,9 @@ class Ph2:
     """Where the prepared records are kept; TFDS's own place (~/tensorflow_datasets) if None."""
 
     @property
-    def classes(self) -> tuple[str, ...]:
-        """The foreground's name."""
-        return ("lesion",)
-
-    @property
-    def channels(self) -> int:
-        """RGB."""
-        return 3
+    def labels(self) -> Labels:
+        """Binary: the lesion is the foreground."""
+        return Labels(classes=("lesion",))
 
     def read(self, part: Part) -> Iterator[Example]:
         """Reads the examples of a part by name, preparing the records on first use.
@@ -46,6 +50,10 @@ class Ph2:
         Raises:
           InputError: if the data isn't prepared and raw is missing, incomplete or broken.
         """
+        # TFDS takes longer to import than all data sets together.
+        from seg_jax.datasets.ph2.ph2_dataset_builder import DIAGNOSES, Builder
+        from seg_jax.datasets.tfds_source import examples
+
         return examples(
             Builder(data_dir=self.data_dir),
             part_ids(self.split, part),
@@ -53,6 +61,7 @@ class Ph2:
             raw=self.raw,
             files=FILES,
             fetch=FETCH,
+            group=lambda record: DIAGNOSES[record["clinical_diagnosis"]].replace("_", " "),
         )
 
 
@@ -63,4 +72,4 @@ def part_ids(split: Ph2Split, part: Part) -> list[str]:
         parts = {row["id"]: "test" if row["fold"] == split[-1] else "train" for row in rows}
     else:
         parts = {row["id"]: row["part"] for row in read_list(_SPLITS / f"{split}.csv")}
-    return sorted(name for name, of in parts.items() if of == part)
+    return sorted(name for name, its_part in parts.items() if its_part == part)

@@ -8,17 +8,12 @@ from pathlib import Path
 import numpy as np
 import tensorflow_datasets as tfds
 
-from seg_jax.datasets.tfds_source import encoded_pair, read_list, some, unpacked
+from seg_jax.datasets.lists import first_few
+from seg_jax.datasets.ph2 import FETCH, FILES, HOMEPAGE, IDS
+from seg_jax.datasets.tfds_source import encoded_pair, unpacked
 from seg_jax.errors import InputError
 
-HOMEPAGE = "https://www.fc.up.pt/addi/ph2%20database.html"
-FETCH = f"Fetch PH2Dataset.rar, which {HOMEPAGE} links to (free for research)."
-
-FILES = "IMD*.bmp"
 TABLE = "PH2_dataset.txt"
-
-IDS = tuple(sorted(row["id"] for row in read_list(Path(__file__).parent / "splits/lesson.csv")))
-"""Names of the 200 images, sorted."""
 
 DIAGNOSES = ("common_nevus", "atypical_nevus", "melanoma")
 COLOURS = ("white", "red", "light_brown", "dark_brown", "blue_gray", "black")
@@ -77,7 +72,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
                 if missing := set(IDS) - set(found):
                     raise InputError(
                         f"{raw}: PH² has 200 images, but {len(missing)} of them lack the {what} "
-                        f"here: {some(missing)}; fetch it anew"
+                        f"here: {first_few(missing)}; fetch it again"
                     )
             rows = parse_table(_table(folder))
             for name in IDS:
@@ -116,21 +111,21 @@ def parse_table(path: Path) -> dict[str, dict]:
             }
         except (ValueError, IndexError) as error:
             raise InputError(
-                f"{path}, line {number}: can't be read ({error}); fetch it anew"
+                f"{path}, line {number}: can't be read ({error}); fetch it again"
             ) from error
     if missing := set(IDS) - set(rows):
-        raise InputError(f"{path}: lacks {some(missing)}; fetch it anew")
+        raise InputError(f"{path}: lacks {first_few(missing)}; fetch it again")
     return rows
 
 
 def _files(folder: Path, ending: str) -> dict[str, Path]:
-    """Finds the files whose names end so, by what comes before."""
+    """Finds the files with this ending; the key is the file's name without it."""
     found = sorted(folder.rglob(f"IMD*{ending}"))
     return {path.name.removesuffix(ending): path for path in found}
 
 
 def _table(folder: Path) -> Path:
-    """Finds the table below the folder or, where that is the images' own, beside it."""
+    """Finds the table below the folder, or beside it if it is the folder of the images."""
     beside = folder.resolve().parent / TABLE
     found = [*sorted(folder.rglob(TABLE)), *([beside] if beside.is_file() else [])]
     if not found:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from seg_jax.datasets.tfds_source import write_list
+from seg_jax.datasets.lists import write_list
 
 SOURCE = """\
 seg_jax's own: 200 for training, 20 for validation, 80 for testing, of the first 300 images of the

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from seg_jax.datasets.tfds_source import write_list
+from seg_jax.datasets.lists import write_list
 
 BY_CLIP_SOURCE = """\
 Parts by clip: all cameras and frames of a clip are in one part. About 70 % of the 1,192 frames for

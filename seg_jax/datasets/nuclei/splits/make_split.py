@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from seg_jax.datasets.lists import write_list
 from seg_jax.datasets.nuclei import IDS, files, read_nuclei
-from seg_jax.datasets.tfds_source import write_list
 
 SOURCE = """\
 seg_jax's own: 140 for training, 20 for validation, 40 for testing, of 200 images of 256×256 in

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from seg_jax.datasets.lists import write_list
 from seg_jax.datasets.ph2.ph2_dataset_builder import DIAGNOSES, parse_table
-from seg_jax.datasets.tfds_source import write_list
 
 LESSON_SOURCE = """\
 The 180/20 split of Microsoft's AI for Beginners, lesson 12 (Segmentation):

@@ -1,0 +1,1 @@
+"""Small copies of the data sets' original files, as the sources read them."""
