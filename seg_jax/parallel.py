@@ -1,15 +1,15 @@
-"""Puts a step onto devices: `jit` on one, `pmap` over many, `jit` over a mesh; one host or several.
+"""Runs a step on devices: `jit` on one, `pmap` over many or `jit` over a mesh; one host or many.
 
-The step itself is written once, in `step.py`. Here its state is replicated and its batch split:
-each host hands in its own rows of a batch, each device sees its share of them, and the results are
-the whole batch's, the same on every device and host.
+The step itself is written once, in `step.py`. Here its state is copied to every device and its
+batch is split: each host gives its own rows of a batch, and each device gets a part of them. The
+results are those of the whole batch, the same on every device and host.
 """
 
 import contextlib
 import importlib.util
 import os
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,8 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from seg_jax.errors import InputError
+from seg_jax.labels import Kind
+from seg_jax.pipeline.augment import ALWAYS_MAPS
 from seg_jax.step import Batch, Step
 
 Tree = TypeVar("Tree")
@@ -30,25 +32,26 @@ DEVICES = "devices"
 """The axis that pmap maps over."""
 
 HEARTBEAT_SECONDS = 30
-"""After this long without a sign of life a host counts as dead, and the others stop."""
+"""After so many seconds without a sign of life a host counts as dead, and the others stop."""
 
 
 @dataclass(frozen=True)
 class Parallel:
-    """Where a run computes: nothing here changes its numbers beyond rounding.
+    """Where a run computes. Nothing here changes its numbers beyond rounding.
 
-    One device runs under `jit`; several, of one host or many, under `pmap`; with `mesh`, or where
-    `space` is above 1, under `jit` over a mesh of data × space.
+    One device is used by `jit`, several devices of one or many hosts by `pmap`. With `mesh`, or
+    with `space` above 1, they are used by `jit` over a mesh of data × space.
     """
 
     devices: int | None = None
     """Devices of each host to use; all if not given."""
     mesh: bool = False
-    """Use jit over a mesh in place of pmap."""
+    """Use jit over a mesh instead of pmap."""
     space: int = 1
-    """Devices of a host that share each image, row by row, where one can't hold it."""
+    """Devices of a host that share each image, by rows, where it is too large for one device."""
     coordinator: str | None = None
-    """HOST:PORT of the first host; only where hosts don't find each other (TPU, Slurm)."""
+    """HOST:PORT of the first host; needed only where hosts can't find each other by themselves, as
+    they do on TPU pods and under Slurm."""
     hosts: int | None = None
     """How many hosts there are, with a coordinator."""
     host: int | None = None
@@ -56,12 +59,12 @@ class Parallel:
 
 
 def connect(parallel: Parallel) -> None:
-    """Joins the other hosts, if there are any; to be called before anything else of JAX.
+    """Joins the other hosts, if there are any; must be called before anything else of JAX.
 
     Hosts of a TPU pod, of a Slurm job and of Open MPI find each other by themselves.
 
     Raises:
-      InputError: if only a part of coordinator, hosts and host is given.
+      InputError: if only some of coordinator, hosts and host are given, or there is no such host.
     """
     named = (parallel.coordinator, parallel.hosts, parallel.host)
     limits = {"heartbeat_timeout_seconds": HEARTBEAT_SECONDS}
@@ -82,7 +85,7 @@ def connect(parallel: Parallel) -> None:
 
 
 def _in_a_cluster() -> bool:
-    """Whether JAX can find the other hosts by itself: a step of Slurm or Open MPI, or a TPU."""
+    """Whether JAX can find the other hosts by itself: under Slurm or Open MPI, or on a TPU."""
     if any(int(os.environ.get(n, 1)) > 1 for n in ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")):
         return True
     devices = [*Path("/dev").glob("accel*"), *Path("/dev").glob("vfio/*")]
@@ -95,25 +98,25 @@ def is_first_host() -> bool:
 
 
 def own_rows(batch_size: int) -> slice:
-    """The rows of a batch that this host hands in."""
+    """The rows of a batch that this host gives."""
     share = batch_size // jax.process_count()
     return slice(jax.process_index() * share, (jax.process_index() + 1) * share)
 
 
 def wait_for_all_hosts(name: str) -> None:
-    """Returns once every host has come here; `name` says where."""
+    """Returns once every host has called it with the same name."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(name)
 
 
 def make_mesh(parallel: Parallel) -> Mesh:
-    """The devices that a run computes on, in the shape in which it uses them.
+    """The devices that a run computes on, as a mesh.
 
     Returns:
-      A mesh of the axes data and space, or of the one axis that pmap maps over.
+      A mesh with the axes data and space, or with the one axis that pmap maps over.
 
     Raises:
-      InputError: if there aren't so many devices, or space doesn't divide them.
+      InputError: if there aren't as many devices, or space doesn't divide them.
     """
     local = jax.local_device_count()
     count = local if parallel.devices is None else parallel.devices
@@ -136,7 +139,7 @@ def make_mesh(parallel: Parallel) -> Mesh:
 
 
 def data_by_space(devices: Sequence[jax.Device], space: int) -> Mesh:
-    """The mesh in which each `space` devices share an image."""
+    """A mesh with the axes data and space, in which groups of `space` devices share an image."""
     return Mesh(np.reshape(devices, (-1, space)), ("data", "space"))
 
 
@@ -146,35 +149,49 @@ def space_of(mesh: Mesh) -> int:
 
 
 def replicate(tree: Tree, mesh: Mesh) -> Tree:
-    """Copies arrays to every device, as `on_devices` takes and gives the state."""
-    # Under pmap each host holds arrays of its own, over a mesh all hosts hold one together.
+    """Copies arrays to every device, as a compiled step takes and returns the state."""
+    # Under pmap each host has arrays of its own; over a mesh all hosts share the same arrays.
     over = mesh.local_mesh if _mapped(mesh) else mesh
     return jax.device_put(tree, NamedSharding(over, P()))
 
 
-def on_devices(step: Step, mesh: Mesh, *, donate: bool = False, per_example: bool = False) -> Step:
-    """Puts `step(state, batch, axis_name=…)` onto the devices.
+def on_devices(
+    step: Step,
+    mesh: Mesh,
+    *,
+    kinds: Mapping[str, Kind] = ALWAYS_MAPS,
+    donate: bool = False,
+    per_example: bool = False,
+) -> Step:
+    """`compiled` for batches on the host: each call first calls `place` with its batch.
+
+    Args:
+      step: as in `compiled`.
+      mesh: from `make_mesh`.
+      kinds: as in `place`.
+      donate: as in `compiled`.
+      per_example: as in `compiled`.
 
     Returns:
-      A function of a replicated state and this host's rows of a batch, arrays on the host. What it
-      returns is the whole batch's, on every device. See `compiled` for the arguments.
+      A function of a state from `replicate` and this host's rows of a batch, as NumPy arrays.
     """
     call = compiled(step, mesh, donate=donate, per_example=per_example)
-    return lambda state, batch: call(state, place(batch, mesh))
+    return lambda state, batch: call(state, place(batch, mesh, kinds))
 
 
 def compiled(step: Step, mesh: Mesh, *, donate: bool = False, per_example: bool = False) -> Step:
     """Compiles a step for the devices.
 
     Args:
-      step: sees a state and a batch, sums over `axis_name` what belongs to the whole batch, and
-        returns two trees.
+      step: called as `step(state, batch, axis_name=…)`, returns two trees. Over the axis, if there
+        is one, it sums what belongs to the whole batch.
       mesh: from `make_mesh`.
       donate: whether the state's memory is used for the result.
-      per_example: whether the first tree returned has a row an example, as the batch does.
+      per_example: whether the first tree that the step returns has a row for each example.
 
     Returns:
-      A jitted or pmapped function of what `replicate` and `place` give.
+      A jitted or pmapped function of a state from `replicate` and a batch from `place`. It returns
+      the two trees for the whole batch, on every device.
     """
     donated = (0,) if donate else ()
     if mesh.size == 1:
@@ -203,26 +220,44 @@ def compiled(step: Step, mesh: Mesh, *, donate: bool = False, per_example: bool 
     )
 
 
-def place(batch: Batch, mesh: Mesh) -> Batch:
-    """This host's rows of a batch, divided among its devices as a compiled step takes them."""
+def place(batch: Batch, mesh: Mesh, kinds: Mapping[str, Kind] = ALWAYS_MAPS) -> Batch:
+    """Copies this host's rows of a batch to its devices, split as a compiled step takes them.
+
+    It may be called in another thread than the step.
+
+    Args:
+      batch: NumPy arrays (B, ...).
+      mesh: from `make_mesh`.
+      kinds: what the arrays are. Where devices share images, maps are split by rows of pixels;
+        `image`, `label` and `valid` are always maps.
+    """
     if mesh.size == 1:
-        return batch
+        return jax.device_put(batch, NamedSharding(mesh, P()))
     if _mapped(mesh):
-        local = mesh.local_mesh.size
-        return jax.tree.map(lambda x: x.reshape(local, len(x) // local, *x.shape[1:]), batch)
+        local = mesh.local_mesh
+        parts = jax.tree.map(
+            lambda x: x.reshape(local.size, len(x) // local.size, *x.shape[1:]), batch
+        )
+        return jax.device_put(parts, NamedSharding(local, P(DEVICES)))
     return {
-        name: jax.make_array_from_process_local_data(_split(mesh, x, batch), x)
+        name: jax.make_array_from_process_local_data(_sharding(mesh, name, kinds), x)
         for name, x in batch.items()
     }
 
 
-def described(state: Tree, batch: Batch, mesh: Mesh) -> tuple[Tree, Batch]:
-    """Shapes of a state and a whole batch as a step compiled for a mesh of data × space takes them.
+def abstract_arguments(
+    state: Tree, batch: Batch, mesh: Mesh, kinds: Mapping[str, Kind] = ALWAYS_MAPS
+) -> tuple[Tree, Batch]:
+    """Shapes and shardings of the arguments of a step that is compiled for a mesh of data × space.
 
     Args:
-      state: of arrays or `jax.ShapeDtypeStruct`, as is the batch.
-      batch: with the rows of all hosts.
-      mesh: its devices may be only described.
+      state: of arrays or `jax.ShapeDtypeStruct`.
+      batch: likewise, with the rows of all hosts.
+      mesh: with the axes data and space; its devices needn't exist.
+      kinds: as in `place`.
+
+    Returns:
+      The state and the batch, of `jax.ShapeDtypeStruct`.
     """
 
     def on(x, sharding: NamedSharding) -> jax.ShapeDtypeStruct:
@@ -231,13 +266,13 @@ def described(state: Tree, batch: Batch, mesh: Mesh) -> tuple[Tree, Batch]:
     everywhere = NamedSharding(mesh, P())
     return (
         jax.tree.map(lambda x: on(x, everywhere), state),
-        {name: on(x, _split(mesh, x, batch)) for name, x in batch.items()},
+        {name: on(x, _sharding(mesh, name, kinds)) for name, x in batch.items()},
     )
 
 
-def _split(mesh: Mesh, x, batch: Batch) -> NamedSharding:
-    """A batch's rows over data, and the rows of its images and other maps over space."""
-    is_map = x.shape[:3] == batch["label"].shape
+def _sharding(mesh: Mesh, name: str, kinds: Mapping[str, Kind]) -> NamedSharding:
+    """How an array of a batch is split: examples over data, and rows of pixels over space."""
+    is_map = {**kinds, **ALWAYS_MAPS}.get(name) is Kind.MAP
     return NamedSharding(mesh, P("data", "space") if is_map else P("data"))
 
 
@@ -247,18 +282,18 @@ def _mapped(mesh: Mesh) -> bool:
 
 @contextlib.contextmanager
 def preemption() -> Iterator[Callable[[int], bool]]:
-    """Notices SIGTERM, with which schedulers announce that they will take the machine.
+    """Catches SIGTERM, by which a scheduler says that it will soon stop the process.
 
     Yields:
-      A function of the step just done that says whether to save and stop now: on all hosts after
-      the same step, if any of them was told.
+      A function of the number of steps done, which says whether to save and stop now. If any host
+      got the signal, it says so on all hosts after the same step.
     """
     if jax.process_count() > 1:
         yield multihost_utils.reached_preemption_sync_point
         return
-    told = []
-    before = signal.signal(signal.SIGTERM, lambda *_: told.append(True))
+    signals = []
+    before = signal.signal(signal.SIGTERM, lambda number, _: signals.append(number))
     try:
-        yield lambda step: bool(told)
+        yield lambda step: bool(signals)
     finally:
         signal.signal(signal.SIGTERM, before)

@@ -11,9 +11,9 @@ import pytest
 from scipy import ndimage
 
 from seg_jax import losses
-from seg_jax.datasets.source import VOID
 from seg_jax.errors import InputError
-from seg_jax.losses import Loss
+from seg_jax.labels import VOID
+from seg_jax.losses import Loss, Mean, mean, total_of
 
 FIXTURES = np.load(Path(__file__).parent / "fixtures" / "losses.npz")
 ALL = {
@@ -29,16 +29,24 @@ all_losses = pytest.mark.parametrize("name", ALL)
 all_maps = pytest.mark.parametrize("maps", [1, 3])
 
 
-# Compiled as a whole: op by op takes far longer.
-cross_entropy = jax.jit(losses.cross_entropy, static_argnames="label_smoothing")
-focal, tversky = jax.jit(losses.focal), jax.jit(losses.tversky)
-dice, jaccard, lovasz = jax.jit(losses.dice), jax.jit(losses.jaccard), jax.jit(losses.lovasz)
+def value_of(loss, **options):
+    """The value of a loss, compiled as a whole: op by op takes far longer."""
+
+    def value(*args, **kwargs):
+        return loss(*args, **kwargs).value
+
+    return jax.jit(value, **options)
+
+
+cross_entropy = value_of(losses.cross_entropy, static_argnames="label_smoothing")
+focal, tversky = value_of(losses.focal), value_of(losses.tversky)
+dice, jaccard, lovasz = value_of(losses.dice), value_of(losses.jaccard), value_of(losses.lovasz)
 
 
 @functools.cache
 def compiled(name):
     def value(logits, labels, valid, weights):
-        return ALL[name](logits, labels, valid=valid, class_weights=weights)
+        return ALL[name](logits, labels, valid=valid, class_weights=weights).value
 
     return jax.jit(jax.value_and_grad(value))
 
@@ -52,7 +60,11 @@ def value_and_gradient(name, logits, labels, valid=None, weights=None):
 
 
 def everything(maps, **fields):
-    """A sum of all losses."""
+    """A sum of all losses, as a function that gives the sum's value."""
+    return lambda *args, **kwargs: total_of(all_terms(maps, **fields)(*args, **kwargs))
+
+
+def all_terms(maps, **fields):
     options = {
         "cross_entropy": 1.0,
         "dice": 0.7,
@@ -452,64 +464,58 @@ class TestEveryLoss:
         )
 
 
-def loss_over_devices(scale, logits, labels, valid, pixel_weights, axis_name=None):
-    return everything(logits.shape[-1])(
-        logits * scale, labels, valid=valid, pixel_weights=pixel_weights, axis_name=axis_name
-    )
+class TestMean:
+    """Parts of a batch, unequal in valid pixels and images, add up to the whole."""
 
+    @all_losses
+    @all_maps
+    def test_parts_add_up_to_the_whole(self, name, maps):
+        logits, labels, valid = draw(21, maps, shape=(6, 4, 5))
+        valid[:2] = False  # one part has no valid pixel, the next one image without
+        valid[3, 1:] = False
 
-@functools.cache
-def case_for_devices(maps):
-    """A parameter that all devices share, a batch, and the loss with the gradients of both."""
-    logits, labels, valid = draw(21, maps, shape=(16, 4, 5))
-    valid[:3] = False  # one device sees nothing, the next half of its images
-    valid[5, 1:] = False
-    pixel_weights = np.random.default_rng(0).uniform(1, 9, valid.shape).astype(np.float32)
-    scale = np.linspace(0.5, 1.5, maps, dtype=np.float32)
-    args = scale, logits, labels, valid, pixel_weights
-    return args, jax.jit(jax.value_and_grad(loss_over_devices, argnums=(0, 1)))(*args)
+        def whole(logits):
+            return ALL[name](logits, labels, valid=valid)
 
+        def of_parts(logits):
+            parts = (slice(0, 1), slice(1, 4), slice(4, 6))
+            means = [ALL[name](logits[p], labels[p], valid=valid[p]) for p in parts]
+            return functools.reduce(Mean.__add__, means)
 
-class TestOverDevices:
-    """Shares of eight devices, unequal in valid pixels and images, sum to the one-device loss."""
+        def value_and_gradient_of(loss):
+            value, gradient = jax.jit(jax.value_and_grad(lambda x: loss(x).value))(logits)
+            return jax.jit(loss)(logits), value, gradient
 
-    def check(self, value, of_scale, of_logits, expected):
-        expected_value, (expected_of_scale, expected_of_logits) = expected
+        found, value, gradient = value_and_gradient_of(of_parts)
+        expected, expected_value, expected_gradient = value_and_gradient_of(whole)
         np.testing.assert_allclose(value, expected_value, rtol=1e-5)
-        np.testing.assert_allclose(of_scale, expected_of_scale, rtol=1e-4, atol=1e-6)
-        of_logits = np.reshape(of_logits, expected_of_logits.shape)
-        np.testing.assert_allclose(of_logits, expected_of_logits, rtol=1e-4, atol=1e-7)
+        np.testing.assert_allclose(gradient, expected_gradient, rtol=1e-4, atol=1e-7)
+        np.testing.assert_allclose(found.total, expected.total, rtol=1e-5)
+        np.testing.assert_allclose(found.weight, expected.weight, rtol=1e-6)
+        assert np.abs(gradient).max() > 0
 
     @all_maps
-    def test_pmap(self, maps):
-        (scale, *batch), expected = case_for_devices(maps)
+    def test_weights_have_no_gradient(self, maps):
+        logits, labels, valid = draw(25, maps)
+        ones = np.ones(valid.shape, np.float32)
+        terms = all_terms(maps)
 
-        def on_device(scale, *batch):
-            loss = functools.partial(loss_over_devices, axis_name="devices")
-            value, (of_scale, of_logits) = jax.value_and_grad(loss, argnums=(0, 1))(scale, *batch)
-            return jax.lax.psum((value, of_scale), "devices"), of_logits
+        @jax.jit
+        @jax.grad
+        def gradient(logits):
+            found = terms(logits, labels, valid=valid, pixel_weights=ones)
+            return sum(term.weight for term in found.values())
 
-        mapped = jax.pmap(
-            on_device, axis_name="devices", in_axes=(None, 0, 0, 0, 0), out_axes=(None, 0)
-        )
-        split = [x.reshape(8, 2, *x.shape[1:]) for x in batch]
-        (value, of_scale), of_logits = mapped(scale, *split)
-        self.check(value, of_scale, of_logits, expected)
+        np.testing.assert_array_equal(gradient(logits), 0)
 
-    @all_maps
-    def test_shard_map(self, maps):
-        args, expected = case_for_devices(maps)
-        mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
-        over, same = jax.sharding.PartitionSpec("data"), jax.sharding.PartitionSpec()
-
-        def on_device(*args):
-            return jax.lax.psum(loss_over_devices(*args, axis_name="data"), "data")
-
-        whole = jax.shard_map(
-            on_device, mesh=mesh, in_specs=(same, over, over, over, over), out_specs=same
-        )
-        value, gradients = jax.jit(jax.value_and_grad(whole, argnums=(0, 1)))(*args)
-        self.check(value, *gradients, expected)
+    def test_is_a_weighted_mean_that_can_be_scaled(self):
+        values, weights = np.float32([1, 2, 6]), np.float32([1, 0, 3])
+        found = mean(values * weights, weights)
+        assert found.value == np.average(values, weights=weights)
+        assert (2.0 * found).value == 2 * found.value
+        assert (2.0 * found).weight == found.weight
+        assert total_of({"a": found, "b": 3.0 * found}) == 4 * found.value
+        assert mean(values * 0, weights * 0).value == 0
 
 
 class TestBoundaryWeights:
@@ -601,9 +607,13 @@ class TestLoss:
 
         terms, sums = terms_and_sums(logits, labels, valid, pixel_weights)
         for name, term in terms.items():
-            np.testing.assert_allclose(sums[name], 2 * term, rtol=1e-5)
-        expected = sum(factors[name] * term for name, term in terms.items())
-        np.testing.assert_allclose(sums["all"], expected, rtol=1e-5)
+            assert sums[name].keys() == {name}
+            np.testing.assert_allclose(sums[name][name].value, 2 * term.value, rtol=1e-5)
+            np.testing.assert_allclose(
+                sums["all"][name].value, factors[name] * term.value, rtol=1e-5
+            )
+        expected = sum(factors[name] * term.value for name, term in terms.items())
+        np.testing.assert_allclose(total_of(sums["all"]), expected, rtol=1e-5)
 
     def test_a_term_of_weight_0_is_not_computed(self, monkeypatch):
         def fail(*_, **__):
@@ -613,7 +623,9 @@ class TestLoss:
             monkeypatch.setattr(f"seg_jax.losses.combined.{name}", fail)
         logits, labels, valid = draw(23, 1)
         loss = jax.jit(lambda *args: Loss()(*args, valid=valid))
-        assert loss(logits, labels) == cross_entropy(logits, labels, valid=valid)
+        terms = loss(logits, labels)
+        assert terms.keys() == {"cross_entropy"}
+        assert total_of(terms) == cross_entropy(logits, labels, valid=valid)
 
     @pytest.mark.parametrize(
         ("fields", "message"),
@@ -624,7 +636,7 @@ class TestLoss:
             ({"focal_gamma": -1.0}, r"loss\.focal_gamma is -1\.0"),
             ({"tversky_beta": float("inf")}, r"loss\.tversky_beta is inf"),
             ({"label_smoothing": 1.0}, r"loss\.label_smoothing is 1\.0"),
-            ({"class_weights": (1.0, -2.0)}, r"loss\.class_weights"),
+            ({"class_weights": (1.0, -2.0)}, r"loss\.class_weights is .* one for each class"),
             ({"class_weights": (0.0, 0.0)}, r"loss\.class_weights"),
         ],
     )

@@ -1,38 +1,42 @@
 """Losses as pure functions of logits and labels.
 
-Every loss has one signature, `loss(logits, labels, *, valid, class_weights, axis_name, ...)`, and
-returns a float32 scalar, computed in float32 whatever the dtype of the logits:
+Every loss is called as `loss(logits, labels, *, valid=None, class_weights=None, ...)` and returns a
+`Mean`: a sum and its weight, both float32 scalars, computed in float32 whatever the dtype of the
+logits. Its `value` is the loss. The Means of the parts of a batch add up to the Mean of the whole
+batch, so a loss needs to know nothing about devices.
 
-*   `logits` (B, H, W, C) float. C = 1 is a binary task: a sigmoid gives the probability of the
-    foreground. C > 1 is a softmax over C classes.
-*   `labels` (B, H, W) integer classes, 0 and 1 for a binary task.
-*   `valid` (B, H, W) bool, None for all. A pixel that isn't valid, or whose label is none of the
-    classes (`VOID`), counts nowhere, and an image without a valid pixel counts nowhere.
-*   `class_weights` (C,), for a binary task (2,), background first. None weighs all alike. Weights
-    normalise: the loss is a weighted mean, so that their scale changes nothing.
-*   `axis_name`: inside `pmap` or `shard_map`, the mapped axis over which the batch is spread. The
-    result is then this device's share of the loss: its own sum, divided by the count (or sum of
-    weights) of all devices. The `psum` of the shares is the loss over the whole batch, and the
-    `psum` of their gradients its gradient, however unequally the valid pixels are spread.
+*   `logits` (B, H, W, C) float. With C = 1 the task is binary: a sigmoid gives the probability of
+    the foreground. With C > 1 a softmax gives the probabilities of C classes.
+*   `labels` (B, H, W) integer: the class of each pixel, 0 or 1 for a binary task.
+*   `valid` (B, H, W) bool, or None if every pixel is valid. Pixels that aren't valid are left out,
+    and so are pixels whose label is not one of the classes, such as `VOID`. Without any valid pixel
+    the loss is 0.
+*   `class_weights` (C,), or (2,) for a binary task with the background first; None for equal
+    weights. The loss is a weighted mean, so multiplying all weights by one number changes nothing.
 
 `cross_entropy` and `focal` are means over pixels. `dice`, `jaccard`, `tversky` and `lovasz` are
-taken per image and class, then averaged. For them a binary task has one class, the foreground
-(class weights then change nothing), and of several classes each one counts, the background too
-where there is one; a class weight of 0 leaves it out.
+computed for each image and class, then averaged over the classes, then over the images that have a
+valid pixel. For these four a binary task has one class, the foreground, so class weights change
+nothing. With several classes each class counts, also the background; a class weight of 0 leaves a
+class out.
 """
 
 from seg_jax.losses.boundary import boundary_weights
 from seg_jax.losses.combined import Loss
+from seg_jax.losses.mean import Mean, mean, total_of
 from seg_jax.losses.pixel import cross_entropy, focal
 from seg_jax.losses.region import dice, jaccard, lovasz, tversky
 
 __all__ = [
     "Loss",
+    "Mean",
     "boundary_weights",
     "cross_entropy",
     "dice",
     "focal",
     "jaccard",
     "lovasz",
+    "mean",
+    "total_of",
     "tversky",
 ]

@@ -2,15 +2,24 @@
 
 import dataclasses
 import math
+from functools import partial
 
 from seg_jax.errors import InputError
+from seg_jax.losses.mean import Mean
 from seg_jax.losses.pixel import cross_entropy, focal
 from seg_jax.losses.region import dice, jaccard, lovasz, tversky
+
+_TERMS = ("cross_entropy", "dice", "jaccard", "tversky", "focal", "lovasz", "boundary")
+"""The fields of `Loss` that are weights of terms."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Loss:
-    """A weighted sum of losses; a term of weight 0 isn't computed."""
+    """A weighted sum of losses; a term of weight 0 isn't computed.
+
+    Raises:
+      InputError: if a field is out of its range, or every weight is 0.
+    """
 
     cross_entropy: float = 1.0
     """Weight of the (binary or softmax) cross-entropy."""
@@ -25,75 +34,70 @@ class Loss:
     lovasz: float = 0.0
     """Weight of the Lovász hinge or softmax loss."""
     boundary: float = 0.0
-    """Weight of the cross-entropy that weighs pixels between objects more (U-Net's)."""
+    """Weight of U-Net's cross-entropy, in which pixels between two objects weigh more."""
     label_smoothing: float = 0.0
-    """Share of the cross-entropy's target spread evenly over the classes, from 0 to below 1."""
+    """Share of the cross-entropy's target that is spread evenly over the classes; 0 to below 1."""
     class_weights: tuple[float, ...] | None = None
-    """One weight a class (binary: background, foreground); none weighs all alike."""
+    """A weight for each class (binary: background, foreground); equal weights if not given."""
     tversky_alpha: float = 0.3
-    """Price of a false positive in the Tversky loss."""
+    """Weight of false positives in the Tversky loss."""
     tversky_beta: float = 0.7
-    """Price of a false negative in the Tversky loss."""
+    """Weight of false negatives in the Tversky loss."""
     focal_gamma: float = 2.0
-    """How far the focal loss discounts pixels that are already right."""
+    """The greater, the less a pixel counts in the focal loss that is classified well."""
 
     def __post_init__(self):
-        terms = ("cross_entropy", "dice", "jaccard", "tversky", "focal", "lovasz", "boundary")
         options = ("tversky_alpha", "tversky_beta", "focal_gamma")
-        for name in (*terms, *options):
+        for name in (*_TERMS, *options):
             if not 0 <= getattr(self, name) < math.inf:
-                raise InputError(f"loss.{name} is {getattr(self, name)}: give 0 or more")
-        if not any(getattr(self, name) for name in terms):
-            raise InputError(f"loss: every weight is 0; give one of {', '.join(terms)} more than 0")
+                raise InputError(f"loss.{name} is {getattr(self, name)}; give 0 or more")
+        if not any(getattr(self, name) for name in _TERMS):
+            raise InputError(f"loss: every weight is 0; set one of {', '.join(_TERMS)} above 0")
         if not 0 <= self.label_smoothing < 1:
             raise InputError(
-                f"loss.label_smoothing is {self.label_smoothing}: give 0 or more, below 1"
+                f"loss.label_smoothing is {self.label_smoothing}; give 0 or more, below 1"
             )
         weights = self.class_weights
         if weights is not None and not (
             all(0 <= weight < math.inf for weight in weights) and any(weights)
         ):
             raise InputError(
-                f"loss.class_weights is {weights}: give one a class, each 0 or more, one above 0"
+                f"loss.class_weights is {weights}; give one for each class, none below 0 and at "
+                "least one above 0"
             )
 
-    def __call__(self, logits, labels, *, valid=None, pixel_weights=None, axis_name=None):
-        """The weighted sum, a float32 scalar; this device's share of it where `axis_name` is given.
+    def __call__(self, logits, labels, *, valid=None, pixel_weights=None) -> dict[str, Mean]:
+        """The terms times their weights, by the names of the fields; the loss is their sum.
 
         Args:
           logits: (B, H, W, C) float.
           labels: (B, H, W) integer.
           valid: (B, H, W) bool, or None.
-          pixel_weights: (B, H, W), such as `boundary_weights`; read by the boundary term alone.
-          axis_name: mapped axis over which the batch is spread, or None.
+          pixel_weights: (B, H, W), such as `boundary_weights`; only the boundary term uses it.
 
         Raises:
-          InputError: if the boundary term has no pixel weights, or `class_weights` isn't one a
-            class.
+          InputError: if the boundary term has no pixel weights, or `class_weights` doesn't have one
+            for each class.
         """
         if self.boundary and pixel_weights is None:
             raise InputError(
-                "loss.boundary needs pixel weights, which this input doesn't give; set it to 0"
+                "loss.boundary needs pixel weights, which this task doesn't give; "
+                "set loss.boundary to 0"
             )
-        args = (logits, labels)
-        common = {"valid": valid, "class_weights": self.class_weights, "axis_name": axis_name}
-        smoothing = {"label_smoothing": self.label_smoothing}
-        total = 0.0
-        if self.cross_entropy:
-            total += self.cross_entropy * cross_entropy(*args, **common, **smoothing)
-        if self.dice:
-            total += self.dice * dice(*args, **common)
-        if self.jaccard:
-            total += self.jaccard * jaccard(*args, **common)
-        if self.tversky:
-            prices = {"alpha": self.tversky_alpha, "beta": self.tversky_beta}
-            total += self.tversky * tversky(*args, **common, **prices)
-        if self.focal:
-            total += self.focal * focal(*args, **common, gamma=self.focal_gamma)
-        if self.lovasz:
-            total += self.lovasz * lovasz(*args, **common)
-        if self.boundary:
-            total += self.boundary * cross_entropy(
-                *args, **common, **smoothing, pixel_weights=pixel_weights
-            )
-        return total
+        smoothed = partial(cross_entropy, label_smoothing=self.label_smoothing)
+        terms = {
+            "cross_entropy": smoothed,
+            "dice": dice,
+            "jaccard": jaccard,
+            "tversky": partial(tversky, alpha=self.tversky_alpha, beta=self.tversky_beta),
+            "focal": partial(focal, gamma=self.focal_gamma),
+            "lovasz": lovasz,
+            "boundary": partial(smoothed, pixel_weights=pixel_weights),
+        }
+        weights = {name: getattr(self, name) for name in _TERMS}
+        common = {"valid": valid, "class_weights": self.class_weights}
+        return {
+            name: weight * terms[name](logits, labels, **common)
+            for name, weight in weights.items()
+            if weight
+        }
