@@ -1,7 +1,7 @@
-"""Examples on disk at the training size, read as steps need them: for data that memory can't hold.
+"""Examples on disk at the training size, for data sets that are too large for memory.
 
-A part of a data set is a folder: ids.json, and one .npy file (N, ...) an array. It appears once it
-is whole, so a build that was stopped leaves nothing that would be taken for it.
+A part of a data set is a folder with ids.json and, for each array, one .npy file (N, ...). It is
+written under another name and renamed at the end, so a folder of this name is always complete.
 """
 
 import contextlib
@@ -24,10 +24,10 @@ def write(folder: Path, of: Any, examples: Iterable[tuple[str, Arrays]]) -> None
     """Writes examples, one at a time.
 
     Args:
-      folder: what is to hold them; where another process was quicker, its folder stays.
-      of: what the examples are of, a JSON value; kept beside them.
-      examples: ids, and arrays whose names, shapes and dtypes are those of the first. Nothing is
-        written if there is none.
+      folder: to be made; if another process has made it meanwhile, its folder stays.
+      of: a JSON value that says what they are examples of; it is kept beside them.
+      examples: ids and arrays; names, shapes and dtypes are the same for all examples. Nothing is
+        written if there are no examples.
     """
     building = _building(folder)
     building.mkdir(parents=True)
@@ -44,7 +44,7 @@ def write(folder: Path, of: Any, examples: Iterable[tuple[str, Arrays]]) -> None
 
 
 def _building(folder: Path) -> Path:
-    """This process's place to build a folder; those of this host's that were killed are deleted."""
+    """Where this process builds the folder. What killed processes of this host left is deleted."""
     before, after = f".{folder.name}-", f"@{platform.node()}"
     for other in folder.parent.glob(f"{before}*{after}"):
         process = int(other.name.removeprefix(before).removesuffix(after))
@@ -58,13 +58,13 @@ def _runs(process: int) -> bool:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:  # another user's
+    except PermissionError:  # it runs, but is another user's
         pass
     return True
 
 
 def _write_arrays(folder: Path, examples: Iterable[tuple[str, Arrays]]) -> list[str]:
-    """Writes the .npy files; the ids."""
+    """Writes the .npy files and returns the ids."""
     ids, files, shapes = [], {}, {}
     with contextlib.ExitStack() as stack:
         for name, arrays in examples:
@@ -83,16 +83,19 @@ def _write_arrays(folder: Path, examples: Iterable[tuple[str, Arrays]]) -> list[
 
 
 def read(folder: Path) -> tuple[Any, tuple[str, ...], Arrays]:
-    """What `write` kept: of what, the ids, and arrays (N, ...), read from disk as needed.
+    """What `write` wrote.
+
+    Returns:
+      `of`, the ids, and arrays (N, ...), each part of which is read from disk when it is used.
 
     Raises:
-      InputError: if a file is missing or torn.
+      InputError: if a file is missing or incomplete.
     """
     try:
         kept = json.loads((folder / "ids.json").read_text())
         arrays = {path.stem: np.load(path, mmap_mode="r") for path in sorted(folder.glob("*.npy"))}
     except (OSError, EOFError, ValueError) as error:
-        raise InputError(f"{folder} is no whole cache ({error}); delete it") from error
+        raise InputError(f"{folder} is an incomplete cache ({error}); delete it") from error
     return kept["of"], tuple(kept["ids"]), arrays
 
 

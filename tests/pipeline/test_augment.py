@@ -15,7 +15,10 @@ from scipy import ndimage, stats
 from skimage import color
 
 from seg_jax.errors import InputError
+from seg_jax.labels import Kind
 from seg_jax.pipeline.augment import Augment, augment
+
+KINDS = {"weight": Kind.MAP, "joints": Kind.POINTS, "mirrored": Kind.MIRRORED, "area": Kind.OTHER}
 
 EVERYTHING = Augment(
     flip=True,
@@ -62,7 +65,7 @@ def repeated(count: int, image: np.ndarray) -> dict:
 
 @functools.cache
 def jitted(how: Augment):
-    return jax.jit(functools.partial(augment, how))
+    return jax.jit(functools.partial(augment, how, kinds=KINDS))
 
 
 def run(how: Augment, batch: dict, *, seed: int = 0) -> dict:
@@ -133,7 +136,7 @@ class TestWholeBatch:
 
     def test_eager_equals_jit(self):
         batch, how = random_batch((4, 6, 4, 3)), Augment(flip=True, brightness=0.2)
-        eager, compiled = augment(how, keys(4), batch), run(how, batch)
+        eager, compiled = augment(how, keys(4), batch, KINDS), run(how, batch)
         for name in batch:
             np.testing.assert_allclose(eager[name], compiled[name], atol=1e-5)
 
@@ -141,7 +144,7 @@ class TestWholeBatch:
         batch = random_batch((4, 16, 16, 3))
         expected = run(EVERYTHING, batch)
         parts = jax.tree.map(lambda x: x.reshape(4, 1, *x.shape[1:]), (keys(4), batch))
-        out = jax.pmap(functools.partial(augment, EVERYTHING))(*parts)
+        out = jax.pmap(functools.partial(augment, EVERYTHING, kinds=KINDS))(*parts)
         for name in batch:
             np.testing.assert_allclose(
                 np.asarray(out[name]).reshape(expected[name].shape), expected[name], atol=1e-6
@@ -456,6 +459,7 @@ class TestSettings:
             ({"scale": (0.0, 1.0)}, r"augment\.scale is \(0\.0, 1\.0\); .* above 0"),
             ({"scale": (1.2, 0.8)}, r"augment\.scale is \(1\.2, 0\.8\); .* least and the largest"),
             ({"elastic_grid": 1}, r"augment\.elastic_grid is 1; it must be at least 2"),
+            ({"crop": (16, 0)}, r"augment\.crop is \(16, 0\); height and width must be at least 1"),
         ],
     )
     def test_nonsense_is_refused_by_name(self, how, message):
@@ -466,7 +470,7 @@ class TestSettings:
     def test_every_field_refuses_less_than_nothing_or_is_a_switch(self, field):
         if isinstance(getattr(Augment(), field), bool):
             return
-        value = (-1.0, 1.0) if field == "scale" else -1
+        value = {"scale": (-1.0, 1.0), "crop": (-1, 1)}.get(field, -1)
         with pytest.raises(InputError, match=rf"augment\.{field} is "):
             Augment(**{field: value})
 
@@ -474,6 +478,150 @@ class TestSettings:
         assert hash(Augment(rotate=3)) == hash(Augment(rotate=3))
         with pytest.raises(dataclasses.FrozenInstanceError):
             Augment().rotate = 3
+
+
+def corners(crop: tuple[int, int], size: tuple[int, int], count: int, seed: int = 0) -> np.ndarray:
+    """(B, 2): row and column of the first pixel of each crop, where nothing else is set."""
+    out = run(Augment(crop=crop), repeated(count, coordinates(*size)), seed=seed)
+    return np.stack(np.unravel_index(out["label"][:, 0, 0], size), -1)
+
+
+def windows(maps: np.ndarray, corners: np.ndarray, crop: tuple[int, int]) -> np.ndarray:
+    return np.stack(
+        [x[r : r + crop[0], c : c + crop[1]] for x, (r, c) in zip(maps, corners, strict=True)]
+    )
+
+
+def assert_windows(found: dict, whole: dict, corners: np.ndarray, crop: tuple[int, int]):
+    """That each crop is the window of the whole result at its corner, within an interpolation."""
+    for name in ("image", "label", "valid", "weight"):
+        expected = windows(whole[name], corners, crop)
+        assert found[name].dtype == expected.dtype
+        assert found[name].shape == expected.shape
+        if name == "image":
+            np.testing.assert_allclose(found[name], expected, atol=2e-3)
+        else:  # the nearest pixel may be a matter of rounding
+            assert (found[name] == expected).mean() > 0.995
+
+
+COLOURS = {"brightness": 0.3, "contrast": 0.5, "saturation": 0.5, "hue": 30}
+
+
+class TestCrop:
+    SIZES = (((24, 24), (10, 10)), ((24, 24), (8, 14)), ((20, 31), (12, 12)), ((20, 31), (7, 31)))
+
+    def batch(self, size: tuple[int, int], count: int = 16) -> dict:
+        rng = np.random.default_rng(1)
+        joints = rng.uniform(0, np.array(size[::-1]) - 1, (count, 20, 3, 2)).astype(np.float32)
+        seen = rng.integers(0, 3, (count, 20, 3, 1)).astype(np.float32)
+        others = {
+            "joints": np.concatenate([joints, seen], -1) * (seen > 0),
+            "mirrored": np.zeros(count, bool),
+            "area": np.ones((count, 20), np.float32),
+        }
+        return random_batch((count, *size, 3)) | others
+
+    @pytest.mark.parametrize(("size", "crop"), SIZES)
+    def test_alone_it_is_a_window_of_every_map(self, size, crop):
+        batch = self.batch(size)
+        out, where = run(Augment(crop=crop), batch), corners(crop, size, 16)
+        for name in ("image", "label", "valid", "weight"):
+            np.testing.assert_array_equal(out[name], windows(batch[name], where, crop))
+        for name in ("mirrored", "area"):
+            np.testing.assert_array_equal(out[name], batch[name])
+
+    def test_every_place_is_equally_likely(self):
+        where = corners((4, 6), (6, 9), 1200)
+        places, counts = np.unique(where, axis=0, return_counts=True)
+        assert len(places) == 3 * 4
+        np.testing.assert_array_equal(places.max(0), [2, 3])
+        assert stats.chisquare(counts).pvalue > 1e-3
+
+    @pytest.mark.parametrize(("size", "crop"), SIZES)
+    @pytest.mark.parametrize(
+        "how",
+        [
+            MOVES,
+            MOVES | COLOURS | {"rotate": 30, "scale": (0.7, 1.4), "shear": 10, "translate": 0.1},
+            {"flip": True, "rotate": 20, "elastic": 0.02},
+            {"elastic": 0.03, "elastic_grid": 4, "contrast": 0.5},
+        ],
+        ids="+".join,
+    )
+    def test_it_is_a_window_of_the_whole_result(self, how, size, crop):
+        batch, where = self.batch(size), corners(crop, size, 16)
+        whole, out = run(Augment(**how), batch), run(Augment(**how, crop=crop), batch)
+        assert_windows(out, whole, where, crop)
+        if how == MOVES:
+            for name in ("image", "label", "valid", "weight"):
+                np.testing.assert_array_equal(out[name], windows(whole[name], where, crop))
+        np.testing.assert_array_equal(out["mirrored"], whole["mirrored"])
+
+        expected = whole["joints"].copy()
+        expected[..., :2] -= where[:, None, None, ::-1]
+        place, last = expected[..., :2].copy(), np.array(crop[::-1]) - 0.5
+        tolerance = 0.15 if "elastic" in how else 2e-3  # their inverse is approximate
+        inside = ((place >= -0.5) & (place < last)).all(-1) & (expected[..., 2] > 0)
+        clear = (np.minimum(np.abs(place + 0.5), np.abs(place - last)) > tolerance).all(-1)
+        expected[~inside] = 0
+        np.testing.assert_allclose(out["joints"][clear], expected[clear], atol=tolerance)
+        assert 0.05 < inside.mean() < 0.6
+
+    @pytest.mark.parametrize("how", [{}, MOVES, {"rotate": 20, "elastic": 0.03, "noise": 0.1}])
+    def test_of_the_whole_size_it_changes_nothing(self, how):
+        batch = self.batch((16, 20))
+        whole, out = run(Augment(**how), batch), run(Augment(**how, crop=(16, 20)), batch)
+        for name in batch:
+            np.testing.assert_array_equal(out[name], whole[name])
+
+    def test_it_depends_on_the_key_alone(self):
+        how = dataclasses.replace(EVERYTHING, crop=(9, 12))
+        batch, some = self.batch((16, 20)), keys(16)
+        out, again = (jitted(how)(some, batch) for _ in range(2))
+        order = np.random.default_rng(0).permutation(16)
+        turned = jitted(how)(some[order], {n: x[order] for n, x in batch.items()})
+        for name in batch:
+            np.testing.assert_array_equal(again[name], out[name])
+            np.testing.assert_allclose(turned[name], out[name][order], atol=1e-5)
+        assert len(np.unique(corners((9, 12), (16, 20), 16), axis=0)) > 8
+        assert (corners((9, 12), (16, 20), 16) != corners((9, 12), (16, 20), 16, seed=1)).any()
+
+    def test_inside_the_crop_blur_is_that_of_the_whole(self):
+        size, crop = (40, 44), (26, 30)
+        batch, where = self.batch(size), corners(crop, size, 16)
+        whole, out = (run(Augment(blur=1.0, crop=c), batch)["image"] for c in (None, crop))
+        expected = windows(whole, where, crop)
+        np.testing.assert_allclose(out[:, 6:-6, 6:-6], expected[:, 6:-6, 6:-6], atol=1e-5)
+        assert out.min() >= 0
+
+    def test_noise_and_cutout_are_the_crops_own(self):
+        size, crop = (40, 44), (20, 24)
+        batch = self.batch(size, count=64)
+        plain, noisy, cut = (
+            run(Augment(crop=crop, **how), batch)["image"]
+            for how in ({}, {"noise": 0.2}, {"cutout": 0.4})
+        )
+        assert (np.abs(noisy - plain).max((1, 2, 3)) > 0).all()
+        whole = 0
+        for i in range(64):
+            changed = (cut[i] != plain[i]).all(-1)
+            np.testing.assert_array_equal(changed, np.outer(changed.any(1), changed.any(0)))
+            mean = np.broadcast_to(batch["image"][i].mean((0, 1)), (changed.sum(), 3))
+            np.testing.assert_allclose(cut[i][changed], mean, atol=1e-5)
+            whole += changed.sum() == 64  # 0.4 · 20 pixels squared
+        assert whole >= 20
+
+    def test_only_what_the_crop_shows_is_computed(self):
+        batch = self.batch((128, 128), count=1)
+        how = Augment(**MOVES, rotate=10, elastic=0.02)
+        whole, cropped = (
+            jitted(dataclasses.replace(how, crop=crop))
+            .lower(keys(1), batch)
+            .compile()
+            .cost_analysis()["flops"]
+            for crop in (None, (32, 32))
+        )
+        assert cropped < whole / 8
 
 
 def dots(seed=0, size=(48, 40)):
@@ -507,8 +655,9 @@ def test_joints_go_where_their_pixels_go(moves):
     row, column = np.mgrid[:48, :40]
     mirrored = []
     for seed in range(12):
-        found = augment(JOINTS_MOVED_BY[moves], jax.random.split(jax.random.key(seed), 1), batch)
+        found = augment(JOINTS_MOVED_BY[moves], keys(1, seed), batch, KINDS)
         assert found.keys() == batch.keys()
+        np.testing.assert_array_equal(found["area"], batch["area"])
         mirrored.append(bool(found["mirrored"][0]))
         for k in range(4):
             x, y, v = np.asarray(found["joints"])[0, 0, k]
@@ -531,9 +680,61 @@ def test_a_joint_that_leaves_the_image_or_was_unlabelled_is_unlabelled():
         "joints": jnp.asarray(joints)[None],
     }
     settings = Augment(scale=(1.2, 1.2))
-    found = augment(settings, jax.random.split(jax.random.key(0), 1), batch)["joints"][0, 0]
+    found = augment(settings, keys(1), batch, KINDS)["joints"][0, 0]
     np.testing.assert_array_equal(found[:2], 0)
     np.testing.assert_allclose(found[2, 2], 2)
+
+
+@pytest.mark.parametrize("moves", JOINTS_MOVED_BY)
+def test_points_are_no_map_even_if_they_have_the_shape_of_one(moves):
+    """16 people of 14 joints at 16×14 pixels."""
+    how, size = JOINTS_MOVED_BY[moves], (16, 14)
+    rng = np.random.default_rng(0)
+    joints = rng.uniform(2, 11, (8, 16, 14, 3)).astype(np.float32)
+    joints[..., 2] = 2
+    batch = random_batch((8, *size, 3)) | {"joints": joints, "mirrored": np.zeros(8, bool)}
+    few = batch | {"joints": joints[:, :3]}  # of another shape than a map
+    found, of_few = run(how, batch), run(how, few)
+    np.testing.assert_allclose(found["joints"][:, :3], of_few["joints"], atol=1e-4)
+    for name in ("image", "label", "valid", "weight", "mirrored"):
+        np.testing.assert_allclose(found[name], of_few[name], atol=1e-6)
+    assert found["joints"].shape == joints.shape
+    assert not np.array_equal(found["joints"], joints)
+
+
+def test_flipped_points_of_the_shape_of_a_map():
+    joints = np.random.default_rng(0).uniform(1, 12, (64, 16, 14, 3)).astype(np.float32)
+    batch = random_batch((64, 16, 14, 3)) | {"joints": joints, "mirrored": np.zeros(64, bool)}
+    out = run(Augment(flip=True), batch)
+    mirrored = out["mirrored"]
+    assert 0 < mirrored.sum() < 64
+    expected = joints.copy()
+    expected[mirrored, ..., 0] = 13 - joints[mirrored, ..., 0]
+    np.testing.assert_allclose(out["joints"], expected, atol=1e-5)
+    np.testing.assert_array_equal(out["image"][mirrored], batch["image"][mirrored, :, ::-1])
+
+
+def test_what_is_no_map_and_no_point_stays_whatever_it_is_called_and_its_shape():
+    batch = random_batch((8, 16, 14, 3))
+    others = {
+        "joints": np.random.default_rng(0).random((8, 16, 14, 3), np.float32),
+        "mirrored": np.zeros(8, bool),
+        "map": batch["weight"],
+        "area": batch["weight"],
+    }
+
+    def augmented(batch, kinds):
+        return jax.jit(functools.partial(augment, EVERYTHING, kinds=kinds))(keys(8), batch)
+
+    out = augmented(batch | others, {"weight": Kind.MAP, "area": Kind.OTHER})
+    for name, values in others.items():
+        np.testing.assert_array_equal(out[name], values)
+    assert not np.array_equal(out["weight"], batch["weight"])
+    wrong = {"image": Kind.OTHER, "label": Kind.OTHER, "valid": Kind.OTHER, "weight": Kind.MAP}
+    for kinds in ({"weight": Kind.MAP}, wrong):  # images and labels are always maps
+        again = augmented(batch, kinds)
+        for name in batch:
+            np.testing.assert_allclose(again[name], out[name], atol=1e-6)
 
 
 @pytest.mark.parametrize(

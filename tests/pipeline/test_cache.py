@@ -82,9 +82,9 @@ def test_another_hosts_cache_stays(tmp_path):
 
 @pytest.mark.parametrize("name", ["ids.json", "image.npy"])
 @pytest.mark.parametrize("left", [-5, 0])
-def test_a_torn_file_is_named_with_its_mend(tmp_path, name, left):
+def test_an_incomplete_file_is_refused_with_the_fix(tmp_path, name, left):
     cache.write(tmp_path / "train", {}, examples(3))
     torn = tmp_path / "train" / name
     torn.write_bytes(torn.read_bytes()[:left])
-    with pytest.raises(InputError, match=r"train is no whole cache .*; delete it"):
+    with pytest.raises(InputError, match=r"train is an incomplete cache .*; delete it"):
         cache.read(tmp_path / "train")
