@@ -1,5 +1,6 @@
-"""How the weights move: optax chains whose settings an experiment can hold."""
+"""How the weights are updated: optax chains with settings that an experiment can hold."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import jax
@@ -9,44 +10,48 @@ from optax import contrib
 from seg_jax.errors import InputError
 
 
-@dataclass(frozen=True)
-class AdamW:
-    """AdamW (Loshchilov and Hutter 2019) under a linear warm-up and a cosine to zero.
+class Optimiser(ABC):
+    """An optimiser as an experiment holds it: a frozen dataclass that builds an optax chain."""
 
-    Any frozen dataclass with a method `chain(steps)` that returns an optax transformation and a
-    schedule takes its place in an experiment.
-    """
+    @abstractmethod
+    def chain(self, steps: int) -> tuple[optax.GradientTransformation, optax.Schedule]:
+        """The transformation for a run of this many steps, and the learning rate by step."""
+
+
+@dataclass(frozen=True)
+class AdamW(Optimiser):
+    """AdamW (Loshchilov and Hutter 2019) with a linear warm-up and a cosine to zero."""
 
     learning_rate: float = 1e-3
     """Largest learning rate, reached at the end of the warm-up."""
     warmup: float = 0.05
-    """Share of all steps over which the learning rate rises from 0."""
+    """Fraction of all steps in which the learning rate rises from 0."""
     cosine: bool = True
-    """Let the learning rate fall to 0 along a cosine; else it stays."""
+    """Let the learning rate fall to 0 along a cosine; otherwise it stays constant."""
     weight_decay: float = 1e-4
     """Decoupled weight decay of every parameter with more than one axis."""
     clip: float | None = 1.0
-    """Largest global norm of the gradient; longer ones are shortened to it."""
+    """Largest global norm of the gradient; larger gradients are scaled down to it."""
 
     def __post_init__(self):
         _check(self)
 
     def chain(self, steps: int) -> tuple[optax.GradientTransformation, optax.Schedule]:
-        """The transformation for a run of this many steps, and its learning rate by step."""
+        """The transformation for a run of this many steps, and the learning rate by step."""
         schedule = _schedule(self, self.learning_rate, steps)
         adamw = optax.adamw(schedule, weight_decay=self.weight_decay, mask=_is_kernel)
         return optax.chain(_clip(self), adamw), schedule
 
 
 @dataclass(frozen=True)
-class Muon:
-    """Muon (Jordan 2024, https://kellerjordan.github.io/posts/muon) under the schedule of `AdamW`.
+class Muon(Optimiser):
+    """Muon (Jordan 2024, https://kellerjordan.github.io/posts/muon) with the schedule of `AdamW`.
 
-    The momentum of every kernel, as a matrix of its last axis by all others, is replaced by a
-    nearly orthogonal matrix near it times √max(1, outputs / inputs), so that all directions are
-    learnt at one pace. (The others of an up-convolution are its four taps and its inputs.) Biases
-    and the scales of normalisations move by Adam with Nesterov's momentum. Beside `AdamW`:
-    docs/results.md.
+    The momentum of each kernel is taken as a matrix: the last axis are the outputs, all other axes
+    together the inputs (for an up-convolution, also its 2×2 positions). It is replaced by a nearly
+    orthogonal matrix close to it, times √max(1, outputs / inputs), so that all directions are
+    learnt at the same rate. Biases and the scales of normalisations are updated by Adam with
+    Nesterov's momentum. docs/results.md compares Muon with `AdamW`.
     """
 
     learning_rate: float = 0.03
@@ -54,13 +59,13 @@ class Muon:
     adam_learning_rate: float = 2e-3
     """Largest learning rate of everything else."""
     warmup: float = 0.05
-    """Share of all steps over which the learning rates rise from 0."""
+    """Fraction of all steps in which the learning rates rise from 0."""
     cosine: bool = True
-    """Let the learning rates fall to 0 along a cosine; else they stay."""
+    """Let the learning rates fall to 0 along a cosine; otherwise they stay constant."""
     weight_decay: float = 0.01
     """Weight decay of the kernels, times their learning rate."""
     clip: float | None = 1.0
-    """Largest global norm of the gradient; longer ones are shortened to it."""
+    """Largest global norm of the gradient; larger gradients are scaled down to it."""
 
     def __post_init__(self):
         _check(self)
@@ -90,7 +95,7 @@ def _check(settings: AdamW | Muon) -> None:
 
 
 def _schedule(settings: AdamW | Muon, largest: float, steps: int) -> optax.Schedule:
-    """Up to the largest rate and down again."""
+    """The learning rate by step: it rises to the largest, then falls or stays."""
     warmup = round(settings.warmup * steps)
     rise = optax.linear_schedule(0.0, largest, warmup)
     stay = optax.constant_schedule(largest)
@@ -104,12 +109,12 @@ def _clip(settings: AdamW | Muon) -> optax.GradientTransformation:
 
 
 def _is_kernel(params: optax.Params) -> optax.Params:
-    """Biases and the scales of normalisations aren't decayed."""
+    """Which parameters are kernels; biases and the scales of normalisations aren't."""
     return jax.tree.map(lambda p: p.ndim > 1, params)
 
 
 def _as_matrices(params: optax.Params) -> optax.Params:
-    """Kernels as matrices: their last axis by all others. The rest are none."""
+    """Which axes of a kernel are a matrix's: the last by all others. None for other parameters."""
 
     def matrix(p: jax.Array) -> contrib.MuonDimensionNumbers | None:
         if p.ndim < 2:

@@ -1,10 +1,10 @@
-"""The few layers that the nets share, in the spelling that XLA runs fast.
+"""The few layers that the networks share, written so that XLA runs them fast.
 
-Every function takes and returns (batch, height, width, channels). Factor two is the only one
-that the nets need, and it is what makes the fast spellings possible: a 2×2 window of stride 2
-overlaps nothing, so pooling, unpooling and up-convolution are reshapes, comparisons and one
-matrix product, where XLA's general `reduce_window` and `conv_transpose` have slow gradients. So
-has the convolution itself on CPUs. The tests hold each to the plain spelling, value and gradient.
+Every function takes and returns (batch, height, width, channels). The networks change sizes only by
+a factor of two. 2×2 windows of stride 2 don't overlap, so pooling, unpooling and up-convolution can
+be reshapes, comparisons and one matrix product. XLA's general `reduce_window` and `conv_transpose`
+have slow gradients, and so has the convolution on CPUs. The tests compare each layer with the plain
+version, value and gradient.
 """
 
 import math
@@ -40,13 +40,14 @@ def max_pool(x: Array) -> Array:
 
 
 def max_pool_with_indices(x: Array) -> tuple[Array, Array]:
-    """`max_pool`, and where in its window each maximum stood.
+    """`max_pool`, and the position of each maximum in its window.
 
     Args:
       x: (B, H, W, C) with even H and W.
 
     Returns:
-      The maxima (B, H/2, W/2, C), and their places uint8 of the same shape: 0 to 3 in row order.
+      The maxima (B, H/2, W/2, C), and their positions, uint8 of the same shape: 0 to 3 in row
+      order.
     """
     a, b, c, d = _window(x)
     top, bottom = _larger(a, b), _larger(c, d)
@@ -55,7 +56,7 @@ def max_pool_with_indices(x: Array) -> tuple[Array, Array]:
 
 
 def max_unpool(x: Array, indices: Array) -> Array:
-    """Puts each value back where `max_pool_with_indices` found it, zeros elsewhere.
+    """Puts each value back to the position that `max_pool_with_indices` gave; elsewhere is 0.
 
     Badrinarayanan et al. 2017, SegNet, figure 3; PyTorch's `MaxUnpool2d(2)`.
 
@@ -77,14 +78,16 @@ def upsample_nearest(x: Array) -> Array:
 def upsample_bilinear(x: Array, *, align_corners: bool = False) -> Array:
     """Doubles height and width by linear interpolation along each.
 
-    With s the position in the input that output pixel o shows, s = (o + ½)/2 − ½ clamped to the
-    image (`align_corners=False`; `jax.image.resize`, PyTorch's default) or s = o (n−1)/(2n−1)
-    (`align_corners=True`; PyTorch's `UpsamplingBilinear2d`). Either way output 2i lies between
-    i−1 and i and output 2i+1 between i and i+1, so shifts and weights do.
+    Output pixel o is the input at position s. With `align_corners=False`, s = (o + ½)/2 − ½ clamped
+    to the image, as in `jax.image.resize` and by default in PyTorch. With `align_corners=True`,
+    s = o (n−1)/(2n−1), as in PyTorch's `UpsamplingBilinear2d`. In both cases output 2i lies between
+    inputs i−1 and i, and output 2i+1 between i and i+1, so each output is a weighted sum of the
+    input and its neighbour.
 
     Args:
       x: (B, H, W, C).
-      align_corners: whether the corner pixels' centres, not their corners, stay in place.
+      align_corners: whether the centres of the corner pixels stay in place, instead of the corners
+        of the image.
 
     Returns:
       (B, 2H, 2W, C).
@@ -128,7 +131,7 @@ class UpConv(nn.Module):
     def __call__(self, x: Array) -> Array:
         """Applies the up-convolution."""
         channels = x.shape[-1]
-        # Each output pixel sees one input pixel, so the fan-in is C, not 4C.
+        # Each output pixel depends on one input pixel, so the fan-in is C, not 4C.
         init = nn.initializers.variance_scaling(
             1.0, "fan_in", "truncated_normal", in_axis=-2, batch_axis=(0, 1)
         )
@@ -143,10 +146,11 @@ class ConvBlock(nn.Module):
     """3×3 convolutions, each with normalisation and ReLU.
 
     Attributes:
-      features: channels after each convolution, one entry a convolution.
+      features: channels after each convolution.
       train: whether BatchNorm uses and updates batch statistics.
-      norm: "batch" (momentum 0.9; the usual 0.99 stays stale for hundreds of steps), "group"
-        (8 groups, or as many as divide the channels) or "none".
+      norm: "batch" (momentum 0.9; with the usual 0.99 the statistics are out of date for hundreds
+        of steps), "group" (8 groups, or the largest divisor of 8 that divides the channels) or
+        "none".
       norm_after_relu: convolution, ReLU, normalisation instead of convolution, normalisation,
         ReLU.
       dtype: what it computes in; parameters are float32.
@@ -177,7 +181,7 @@ class ConvBlock(nn.Module):
             return x
 
         for features in self.features:
-            # A bias right before a normalisation is subtracted again.
+            # A normalisation subtracts a bias that comes right before it.
             use_bias = self.norm == "none" or self.norm_after_relu
             x = conv(features, 3, use_bias=use_bias, dtype=self.dtype)(x)
             x = norm(nn.relu(x)) if self.norm_after_relu else nn.relu(norm(x))
@@ -185,10 +189,10 @@ class ConvBlock(nn.Module):
 
 
 def blocks_of(net: Any, *, train: bool, axis_name: str | None) -> Callable[..., ConvBlock]:
-    """How a net makes its blocks: `blocks_of(net, …)(features, name=…)`.
+    """How a network makes its blocks: `blocks_of(net, …)(features, name=…)`.
 
-    With `net.remat`, the backward pass computes a block's inside again instead of keeping it (Chen
-    et al. 2016): equal gradients, less memory, about a third more work.
+    With `net.remat`, the backward pass recomputes the activations inside a block instead of keeping
+    them (Chen et al. 2016): equal gradients, less memory, about a third more work.
     """
     return partial(
         nn.remat(ConvBlock) if net.remat else ConvBlock,
@@ -214,11 +218,12 @@ def conv(features: int, size: int, *, dtype: Dtype, **options) -> nn.Conv:
 
 @jax.custom_vjp
 def conv_same(x: Array, kernel: Array) -> Array:
-    """Convolution of stride 1 that keeps height and width, with a kernel gradient fast on CPUs.
+    """Convolution of stride 1 that keeps height and width, with a fast kernel gradient on CPUs.
 
-    XLA's CPU compiler takes several times as long for the gradient with respect to the kernel as
-    for the convolution itself; as one matrix product for each of the kernel's places, an image or
-    a few at a time, it is about as fast. Other platforms keep XLA's own.
+    On CPUs, XLA takes several times as long for the gradient with respect to the kernel as for the
+    convolution itself. Here this gradient is one matrix product for each position in the kernel, of
+    one or a few images at a time, and takes about as long as the convolution. Other platforms use
+    XLA's own.
 
     Args:
       x: (B, H, W, C).
@@ -231,7 +236,7 @@ def conv_same(x: Array, kernel: Array) -> Array:
 
 
 def conv_by_xla(x: Array, kernel: Array) -> Array:
-    """`conv_same` in the plain spelling, gradients included."""
+    """`conv_same` with XLA's own gradients."""
     return jax.lax.conv_general_dilated(
         x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
@@ -251,7 +256,7 @@ def _conv_same_backward(saved: tuple[Array, Array], gradient: Array) -> tuple[Ar
     def by_products(x: Array, gradient: Array) -> Array:
         return _kernel_gradient(x, gradient, kernel.shape[0]).astype(kernel.dtype)
 
-    # Below 16 channels the products are too thin to win.
+    # Below 16 channels the matrices are too narrow to be faster.
     cpu = by_products if x.shape[-1] >= 16 else by_xla
     to_kernel = jax.lax.platform_dependent(x, gradient, cpu=cpu, default=by_xla)
     return to_x(gradient)[0], to_kernel
@@ -261,9 +266,9 @@ conv_same.defvjp(_conv_same_forward, _conv_same_backward)
 
 
 def _kernel_gradient(x: Array, gradient: Array, size: int) -> Array:
-    """Σ over pixels of x, shifted to each place of the kernel, times the gradient: float32."""
+    """Σ over pixels of x, shifted by each position in the kernel, times the gradient: float32."""
     b, h, w, c = x.shape
-    # Products of some thousand rows: long enough to be fast, short enough to stay in the cache.
+    # Matrices of some thousand rows: enough to be fast, few enough to stay in the cache.
     images = next(n for n in range(min(b, max(1, 4096 // (h * w))), 0, -1) if b % n == 0)
     around = size // 2
     padded = jnp.pad(x, [(0, 0), (around, around), (around, around), (0, 0)])
@@ -289,15 +294,15 @@ def _kernel_gradient(x: Array, gradient: Array, size: int) -> Array:
 
 
 def pad_to_multiple(x: Array, multiple: int, cell: int = 1) -> tuple[Array, tuple[slice, ...]]:
-    """Pads height and width to multiples, evenly on both sides, by repeating the border.
+    """Pads height and width to multiples, equally on both sides, by repeating the border.
 
     Args:
       x: (B, H, W, C).
-      multiple: what height and width are to be divisible by.
-      cell: pixels from cell to cell of the output, a divisor of H, W and `multiple`.
+      multiple: what height and width must be multiples of.
+      cell: the stride of the output, a divisor of H, W and `multiple`.
 
     Returns:
-      The padded images and the index that crops an output of their size back to H/cell × W/cell.
+      The padded images, and the index that crops an output to H/cell × W/cell.
     """
     sides = [n // cell for n in x.shape[1:3]]
     shorts = [-n % (multiple // cell) for n in sides]
@@ -309,7 +314,7 @@ def pad_to_multiple(x: Array, multiple: int, cell: int = 1) -> tuple[Array, tupl
 
 
 def per_level(name: str, value: int | tuple[int, ...], levels: int) -> tuple[int, ...]:
-    """One entry a level, from one number for all or a tuple that already is.
+    """One entry for each level, from one number for all levels or a tuple.
 
     Raises:
       InputError: if the tuple has another length.
@@ -323,7 +328,7 @@ def per_level(name: str, value: int | tuple[int, ...], levels: int) -> tuple[int
 
 
 def upsampling(kind: str, features: int, *, dtype: Dtype, name: str) -> Callable[[Array], Array]:
-    """Doubles height and width; an up-convolution has `features` channels, the rest keep theirs."""
+    """Doubles height and width; only an up-convolution changes the channels, to `features`."""
     if kind == "transposed":
         return UpConv(features, dtype=dtype, name=name)
     return {
@@ -341,12 +346,12 @@ def _window(x: Array) -> tuple[Array, Array, Array, Array]:
 
 
 def _larger(a: Array, b: Array) -> Array:
-    """The maximum, with all of the gradient to `a` at a tie (`jnp.maximum` halves it)."""
+    """The maximum; where they are equal, `a` gets all of the gradient (`jnp.maximum` halves it)."""
     return jnp.where(_exceeds(b, a), b, a)
 
 
 def _exceeds(b: Array, a: Array) -> Array:
-    """Whether b is the greater; a NaN is greater than any number, so that none is lost."""
+    """Whether b is greater; NaN counts as greater than any number, so that no NaN is lost."""
     return (b > a) | jnp.isnan(b)
 
 

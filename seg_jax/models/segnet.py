@@ -1,4 +1,4 @@
-"""SegNet: an encoder and a mirrored decoder that unpools where the encoder pooled.
+"""SegNet: an encoder, and a mirrored decoder that unpools with the encoder's pooling indices.
 
 Badrinarayanan, Kendall, Cipolla: "SegNet: A Deep Convolutional Encoder-Decoder Architecture for
 Image Segmentation", TPAMI 2017, https://arxiv.org/abs/1511.00561
@@ -12,40 +12,36 @@ from jax import Array
 
 from seg_jax.errors import InputError
 from seg_jax.models import layers
-from seg_jax.models.layers import Dtype, Norm
+from seg_jax.models.layers import Norm
+from seg_jax.models.net import Net
 
 
-class SegNet(nn.Module):
+class SegNet(Net):
     """A SegNet of any depth and width, for images of any height, width and channels.
 
-    Maps (B, H, W, C) to float32 logits (B, H, W, outputs). Sizes that the stride (2 to the number
-    of levels) doesn't divide are padded by repeating the border, and cropped back.
+    From (B, H, W, C) to float32 logits (B, H, W, outputs). Height and width are padded to multiples
+    of 2^(number of levels) by repeating the border, and cropped back.
     """
 
-    outputs: int = 1
-    """Number of maps: 1 for a binary mask, else the number of classes."""
     features: tuple[int, ...] = (16, 32, 64, 128)
     """Channels of each encoder level, from the image's size down; a pooling follows each."""
     convs: int | tuple[int, ...] = 2
-    """3×3 convolutions a level, in encoder and decoder: one number, or one for each level."""
+    """3×3 convolutions in a level of encoder and decoder: one number, or one for each level."""
     bottom: int | None = None
     """Channels of one more convolution after the last pooling; none if not given."""
     decoder: tuple[int, ...] | None = None
-    """Channels after each decoder level, deepest first, 0 for no block; mirrored if not given."""
+    """Channels after each decoder level, deepest first, 0 for no block; the encoder's, mirrored, if
+    not given."""
     norm: Norm = "batch"
     """Normalisation in every block."""
     norm_after_relu: bool = False
     """Normalise after the activation instead of before it."""
     up: Literal["indices", "transposed", "bilinear", "bilinear_aligned", "nearest"] = "indices"
-    """Unpooling to the places of the maxima, or up-convolution, or interpolation."""
+    """Unpooling with the pooling indices, or 2×2 up-convolution, or interpolation."""
     head: int = 3
     """Size of the last convolution's kernel."""
     dropout: float = 0.0
     """Rate of dropout before the first unpooling."""
-    dtype: Dtype = "float32"
-    """What the net computes in; parameters and logits are float32."""
-    remat: bool = False
-    """Compute each block's inside again in the backward pass: less memory, a third more work."""
 
     @nn.compact
     def __call__(self, x: Array, *, train: bool, axis_name: str | None = None) -> Array:
@@ -53,15 +49,15 @@ class SegNet(nn.Module):
 
         Args:
           x: (B, H, W, C) float.
-          train: whether BatchNorm uses and updates batch statistics and dropout drops.
+          train: whether BatchNorm uses and updates batch statistics, and whether dropout is on.
           axis_name: the device axis over which BatchNorm averages, under pmap.
 
         Returns:
           (B, H, W, outputs) float32.
 
         Raises:
-          InputError: if `convs` or `decoder` hasn't one entry a level, or indices are to unpool a
-            map of other channels than were pooled.
+          InputError: if `convs` or `decoder` doesn't have one entry for each level, or if maps that
+            are unpooled by indices have another number of channels than those that were pooled.
         """
         convs = layers.per_level("convs", self.convs, len(self.features))
         block = layers.blocks_of(self, train=train, axis_name=axis_name)
@@ -88,14 +84,14 @@ class SegNet(nn.Module):
                 x = layers.upsampling(self.up, x.shape[-1], dtype=self.dtype, name=f"up_{i}")(x)
             if widths:
                 x = block(widths, name=f"decoder_{i}")(x)
-        x = layers.conv(self.outputs, self.head, dtype=self.dtype, name="head")(x)
+        x = layers.conv(self.outputs or 1, self.head, dtype=self.dtype, name="head")(x)
         return x[crop].astype(jnp.float32)
 
     def _decoder_widths(self) -> list[tuple[int, ...]]:
         """Channels after each convolution of each decoder block, from the deepest level up.
 
-        Mirrored, a level ends with the channels of the level above, and the head is the last
-        convolution of the last level.
+        If the decoder mirrors the encoder, each level ends with the channels of the level above,
+        and the head is the last convolution of the last level.
         """
         convs = layers.per_level("convs", self.convs, len(self.features))
         last = self.decoder or (*self.features[-2::-1], 0)
@@ -111,11 +107,11 @@ class SegNet(nn.Module):
 def lesson_segnet(**changes) -> SegNet:
     """The SegNet of the AI-For-Beginners lesson on segmentation: 780,865 parameters for one map.
 
-    One convolution, ReLU, BatchNorm a level; bilinear up-sampling with aligned corners in place
-    of pooling indices. https://github.com/microsoft/AI-For-Beginners, lesson 12.
+    Each level has one convolution, ReLU and BatchNorm; bilinear up-sampling with aligned corners
+    replaces pooling indices. https://github.com/microsoft/AI-For-Beginners, lesson 12.
 
     Args:
-      **changes: fields of `SegNet` to set otherwise.
+      **changes: fields of `SegNet` with other values.
     """
     lesson = SegNet(
         features=(16, 32, 64, 128),
@@ -133,6 +129,6 @@ def original_segnet(**changes) -> SegNet:
     """The SegNet of the paper: VGG16's 13 convolutions, mirrored, with pooling indices.
 
     Args:
-      **changes: fields of `SegNet` to set otherwise.
+      **changes: fields of `SegNet` with other values.
     """
     return SegNet(features=(64, 128, 256, 512, 512), convs=(2, 2, 3, 3, 3)).clone(**changes)

@@ -12,40 +12,36 @@ from jax import Array
 
 from seg_jax.errors import InputError
 from seg_jax.models import layers
-from seg_jax.models.layers import Dtype, Norm
+from seg_jax.models.layers import Norm
+from seg_jax.models.net import Net
 
 
-class UNet(nn.Module):
+class UNet(Net):
     """A U-Net of any depth and width, for images of any height, width and channels.
 
-    Maps (B, H, W, C) to float32 logits (B, H, W, outputs), or coarser ones. Sizes that 2 to the
-    number of poolings doesn't divide are padded by repeating the border, and cropped back.
+    From (B, H, W, C) to float32 logits (B, H / stride, W / stride, outputs). Height and width are
+    padded to multiples of 2^(number of poolings) by repeating the border, and cropped back.
     """
 
-    outputs: int = 1
-    """Number of maps: 1 for a binary mask, else the number of classes."""
     features: tuple[int, ...] = (16, 32, 64, 128, 256)
-    """Channels of each level from the image's size down; the last level is the bottom."""
+    """Channels of each level, from the image's size down; the last level is the bottom."""
     convs: int | tuple[int, ...] = 2
-    """3×3 convolutions a block: one number, or one for each level."""
+    """3×3 convolutions in a block: one number, or one for each level."""
     decoder: tuple[int, ...] | None = None
-    """Channels of each decoder block, deepest first, 0 for none; the encoder's if not given."""
+    """Channels of each decoder block, deepest first, 0 for no block; the encoder's if not given."""
     stride: int = 1
-    """Pixels from cell to cell of the maps: 2, 4, … to end the decoder one, two, … levels early."""
+    """Pixels of the image for one pixel of the maps, along each axis: with 2, 4, … the decoder ends
+    one, two, … levels early."""
     norm: Norm = "batch"
     """Normalisation in every block."""
     norm_after_relu: bool = False
     """Normalise after the activation instead of before it."""
     plain_bottom: bool = False
-    """The bottom is a single convolution without normalisation and activation."""
+    """Make the bottom a single convolution without normalisation and activation."""
     up: Literal["transposed", "bilinear", "bilinear_aligned", "nearest"] = "transposed"
-    """2×2 up-convolution, or interpolation (aligned: the corner pixels stay in the corners)."""
+    """2×2 up-convolution, or interpolation (aligned: centres of corner pixels stay in place)."""
     dropout: float = 0.0
     """Rate of dropout at the end of the contracting path: last encoder block and bottom."""
-    dtype: Dtype = "float32"
-    """What the net computes in; parameters and logits are float32."""
-    remat: bool = False
-    """Compute each block's inside again in the backward pass: less memory, a third more work."""
 
     @nn.compact
     def __call__(self, x: Array, *, train: bool, axis_name: str | None = None) -> Array:
@@ -53,15 +49,15 @@ class UNet(nn.Module):
 
         Args:
           x: (B, H, W, C) float.
-          train: whether BatchNorm uses and updates batch statistics and dropout drops.
+          train: whether BatchNorm uses and updates batch statistics, and whether dropout is on.
           axis_name: the device axis over which BatchNorm averages, under pmap.
 
         Returns:
           (B, H / stride, W / stride, outputs) float32.
 
         Raises:
-          InputError: if `convs` or `decoder` hasn't one entry a level, or the maps can't have this
-            stride.
+          InputError: if `convs` or `decoder` doesn't have one entry for each level, or the maps
+            can't have this stride.
         """
         *levels, bottom = self.features
         *level_convs, bottom_convs = layers.per_level("convs", self.convs, len(self.features))
@@ -89,12 +85,12 @@ class UNet(nn.Module):
             x = jnp.concatenate([skips[i], up(x)], axis=-1)
             if features:
                 x = block((features,) * level_convs[i], name=f"decoder_{i}")(x)
-        x = layers.conv(self.outputs, 1, dtype=self.dtype, name="head")(x)
+        x = layers.conv(self.outputs or 1, 1, dtype=self.dtype, name="head")(x)
         return x[crop].astype(jnp.float32)
 
 
 def _poolings(stride: int, size: tuple[int, ...], most: int) -> int:
-    """How many poolings give maps of this stride."""
+    """After how many poolings maps have this stride; at most `most`."""
     strides = [2**k for k in range(most + 1)]
     if stride not in strides:
         raise InputError(f"model.stride is {stride}; it must be one of {strides}")
@@ -109,11 +105,11 @@ def _poolings(stride: int, size: tuple[int, ...], most: int) -> int:
 def lesson_unet(**changes) -> UNet:
     """The U-Net of the AI-For-Beginners lesson on segmentation: 974,417 parameters for one map.
 
-    One convolution, ReLU, BatchNorm a level, bilinear up-sampling with aligned corners.
-    https://github.com/microsoft/AI-For-Beginners, lesson 12.
+    Each level has one convolution, ReLU and BatchNorm. Up-sampling is bilinear with aligned
+    corners. https://github.com/microsoft/AI-For-Beginners, lesson 12.
 
     Args:
-      **changes: fields of `UNet` to set otherwise.
+      **changes: fields of `UNet` with other values.
     """
     lesson = UNet(
         features=(16, 32, 64, 128, 256),
@@ -127,13 +123,13 @@ def lesson_unet(**changes) -> UNet:
 
 
 def original_unet(**changes) -> UNet:
-    """The U-Net of the paper: width 64 to 1024, two convolutions a level, up-convolutions.
+    """The U-Net of the paper: 64 to 1024 channels, two convolutions a level, up-convolutions.
 
-    Without normalisation, with dropout of one half. Padded convolutions instead of the paper's
-    valid ones, so that the mask has the image's size.
+    It has no normalisation, and a dropout of one half. Convolutions are padded, not valid as in the
+    paper, so that the mask has the image's size.
 
     Args:
-      **changes: fields of `UNet` to set otherwise.
+      **changes: fields of `UNet` with other values.
     """
     paper = UNet(features=(64, 128, 256, 512, 1024), norm="none", dropout=0.5)
     return paper.clone(**changes)
