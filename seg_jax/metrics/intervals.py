@@ -1,5 +1,7 @@
 """How sure a score is: bootstrap intervals over images (Efron 1979)."""
 
+from collections.abc import Callable, Mapping
+
 import numpy as np
 
 
@@ -28,21 +30,48 @@ def bootstrap_interval(
     return float(low), float(high)
 
 
-def bootstrap(score, count: int, *, resamples: int = 1000, seed: int = 0) -> tuple[float, float]:
-    """95 % percentile bootstrap interval of a score that isn't a mean over images.
+def rounded_interval(values) -> list[float]:
+    """`bootstrap_interval` with 6 digits after the point, as a run keeps it."""
+    return [round(end, 6) for end in bootstrap_interval(values)]
+
+
+def bootstrap(
+    scores: Callable[[np.ndarray], Mapping[str, float]],
+    count: int,
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> dict[str, list[float]]:
+    """95 % percentile bootstrap intervals of scores that aren't means over images.
 
     Args:
-      score: called with the numbers of `count` images drawn with replacement.
+      scores: called with the numbers of `count` images drawn with replacement, (count,) int64;
+        gives scores by name, NaN where a score isn't defined for these images.
       count: number of images.
-      resamples: how often they are drawn.
-      seed: the same seed gives the same interval.
+      resamples: how often the images are drawn.
+      seed: the same seed gives the same intervals.
+
+    Returns:
+      `NAME_ci95` for each score NAME: its low and high end with 6 digits after the point; NaN
+      where the score is never defined.
     """
     rng = np.random.default_rng(seed)
-    values = [score(rng.integers(count, size=count)) for _ in range(resamples)]
-    low, high = np.nanquantile(values, [0.025, 0.975])
-    return round(float(low), 6), round(float(high), 6)
+    drawn = [scores(rng.integers(max(count, 1), size=count)) for _ in range(resamples)]
+    intervals = {}
+    for name in drawn[0]:
+        values = np.array([each[name] for each in drawn])
+        known = values[~np.isnan(values)]
+        ends = np.quantile(known, [0.025, 0.975]) if known.size else np.full(2, np.nan)
+        intervals[f"{name}_ci95"] = [round(end, 6) for end in ends.tolist()]
+    return intervals
 
 
-def rounded_interval(values) -> list[float]:
-    """`bootstrap_interval` as a run keeps it."""
-    return [round(end, 6) for end in bootstrap_interval(values)]
+def sum_of_rows(values: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """`values[rows].sum(0)` in float64, quick also for many rows.
+
+    Args:
+      values: (N, ...) of images; quickest in float64 and contiguous.
+      rows: (N,) numbers of images drawn with replacement, as `bootstrap` gives them.
+    """
+    times = np.bincount(rows, minlength=len(values)).astype(np.float64)
+    return np.einsum("n,n...->...", times, values)

@@ -5,7 +5,7 @@ The skeletons of an image are pairs of arrays, one pair an image:
 *   predicted: (P, J, 3), x, y and score of each joint, 0 where it wasn't found; and (P,), the score
     of each person.
 *   true: (T, J, 3), x, y and visibility of each joint, 0 where it isn't labelled; and (T,), the
-    pixels that each person covers, as in `seg_jax.datasets.source.Example`.
+    pixels that each person covers, as in `seg_jax.labels.Example`.
 """
 
 import contextlib
@@ -14,10 +14,9 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 
 People = tuple[np.ndarray, np.ndarray]
+"""Skeletons of an image (N, J, 3), and a number for each, (N,): its score or its area."""
 
 
 def oks(predicted, truth, area, sigmas) -> np.ndarray:
@@ -34,7 +33,8 @@ def oks(predicted, truth, area, sigmas) -> np.ndarray:
       sigmas: (J,), as in `Skeleton`.
 
     Returns:
-      (P, T) float64; 0 for a truth without a labelled joint, whose box COCO compares with instead.
+      (P, T) float64; 0 for a true person without a labelled joint, where COCO compares with the
+        box instead.
     """
     predicted, truth, area, sigmas = (
         np.asarray(v, np.float64) for v in (predicted, truth, area, sigmas)
@@ -49,8 +49,8 @@ def oks(predicted, truth, area, sigmas) -> np.ndarray:
 def oks_ap(predictions: Sequence[People], truths: Sequence[People], sigmas) -> dict[str, float]:
     """COCO's keypoint scores, by pycocotools' `COCOeval`: of all areas, with 20 people an image.
 
-    A true person without a labelled joint is left out. COCO does so too, and forgives a prediction
-    near the person's box, which isn't known here.
+    A true person without a labelled joint is left out, as in COCO. COCO also forgives a prediction
+    near that person's box, which isn't known here.
 
     Args:
       predictions: of each image.
@@ -70,7 +70,7 @@ def oks_ap(predictions: Sequence[People], truths: Sequence[People], sigmas) -> d
 def oks_ap_of_rows(
     predictions: Sequence[People], truths: Sequence[People], sigmas
 ) -> Callable[[Sequence[int]], dict[str, float]]:
-    """`oks_ap` of any N of these N images, again and again: people are matched only once.
+    """A function that gives `oks_ap` of images drawn from these; people are matched only once.
 
     Args:
       predictions: of each image.
@@ -78,8 +78,10 @@ def oks_ap_of_rows(
       sigmas: (J,), as in `Skeleton`.
 
     Returns:
-      A function of N numbers of images, some of them perhaps several times.
+      A function of N numbers of images, some of which may come several times.
     """
+    from pycocotools.cocoeval import COCOeval  # not above, as it imports matplotlib
+
     true, found = [], []
     for image, ((people, score), (labels, area)) in enumerate(
         zip(predictions, truths, strict=True), start=1
@@ -134,10 +136,10 @@ def pck(
     `eval_pck.m` in github.com/bearpaw/eval_pose). Yang and Ramanan (2013), who named the measure,
     take the longer side of the person's box instead.
 
-    Each true person is compared with one predicted, and each predicted with one true, by OKS: the
-    most alike two first, then the most alike of the others, and so on. The joints of a person with
-    nobody left to compare with aren't found. Predicted people too many cost nothing; `oks_ap` sees
-    them. A person whose torso has an unlabelled end or no length counts nowhere.
+    True and predicted people are paired by OKS: first the two with the highest, then the two with
+    the highest among the others, and so on. The joints of a true person without a partner aren't
+    found. A predicted person without a partner costs nothing here, but does in `oks_ap`. A true
+    person counts nowhere whose torso has an unlabelled end or no length.
 
     Args:
       predictions: of each image.
@@ -197,6 +199,8 @@ def _annotation(image, joints, **others):
 
 
 def _coco(images, annotations):
+    from pycocotools.coco import COCO
+
     coco = COCO()
     # From 1, as COCOeval takes the number 0 for no match.
     numbered = [annotation | {"id": k} for k, annotation in enumerate(annotations, start=1)]

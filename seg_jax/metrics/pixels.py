@@ -6,20 +6,22 @@ on the host, in float64 (`dice`, `iou`, ...):
     counts = metrics.count(prediction, labels, classes=1, valid=valid)
     metrics.dice(counts)                                         # one score an image and class
     metrics.dice(metrics.pooled(counts))                         # over all pixels
-    metrics.macro(metrics.dice(counts, empty=np.nan))            # mean over classes, per image
+    metrics.nanmean(metrics.dice(counts, empty=np.nan))          # mean over classes, per image
+    metrics.mean_iou(metrics.pooled(counts))                     # mean over classes, of all pixels
 
 Conventions:
 
 *   A pixel that isn't valid, or whose label is none of the classes (`VOID`), counts nowhere.
 *   A binary task (`classes=1`) has one class, the foreground; predictions and labels are 0 and 1.
-*   A score of 0/0 is `empty`. The default of 1 says that nothing to find and nothing found is
-    right; Dice and IoU are 0/0 only then. Sensitivity is also where nothing was to be found, be
-    there false alarms or not; precision where nothing was found, be there misses or not;
-    specificity where the class is everywhere. `empty=np.nan` marks them so that `macro` and
-    `np.nanmean` leave them out.
-*   In a macro mean over classes (`macro` of scores with `empty=np.nan`) a class that is neither in
-    the labels nor in the prediction is left out; one that is predicted but isn't there has Dice
-    and IoU 0 and counts.
+*   A score of 0/0 is `empty`. The default of 1 says that it is right to find nothing where there
+    is nothing; only then are Dice and IoU 0/0. Sensitivity is 0/0 wherever there is nothing to
+    find, with false alarms or without; precision wherever nothing is found, with misses or without;
+    specificity where the class is everywhere. `empty=np.nan` marks all of these, so that `nanmean`
+    leaves them out.
+*   An image without a valid pixel should count nowhere; here all its scores are 0/0.
+*   In a mean over classes (`nanmean` of scores with `empty=np.nan`) a class that is neither in the
+    labels nor in the prediction is left out; one that is predicted but isn't there has a Dice and
+    an IoU of 0 and counts.
 """
 
 from typing import NamedTuple
@@ -42,9 +44,14 @@ class Counts(NamedTuple):
     tn: jax.Array | np.ndarray
     """Neither."""
 
+    @property
+    def valid(self) -> jax.Array | np.ndarray:
+        """All pixels that count, the same number for every class."""
+        return self.tp + self.fp + self.fn + self.tn
+
 
 def count(prediction, labels, *, classes: int, valid=None) -> Counts:
-    """Counts pixels per image and class; can be jitted with static `classes`.
+    """Counts pixels of each image and class; can be jitted with static `classes`.
 
     Args:
       prediction: (B, H, W) integer or bool, the predicted class.
@@ -56,7 +63,7 @@ def count(prediction, labels, *, classes: int, valid=None) -> Counts:
       Counts of (B, K) int32, K = `classes`: exact below 2³¹ pixels an image (46,340²).
     """
     valid = _known(labels, classes, valid)
-    which = jnp.arange(classes) if classes > 1 else jnp.array([1])
+    which = np.arange(classes) if classes > 1 else np.array([1])
     found = (prediction[..., None] == which) & valid[..., None]
     wanted = (labels[..., None] == which) & valid[..., None]
 
@@ -131,8 +138,29 @@ def accuracy(counts: Counts, *, empty: float = 1.0) -> np.ndarray:
     return _ratio(np.broadcast_to(right, tp.shape), tp + fp + fn + tn, empty)
 
 
-def macro(scores) -> np.ndarray:
-    """Mean over the last axis, the classes, of what isn't NaN; NaN where all are."""
+def mean_iou(counts: Counts) -> float:
+    """Mean over classes of the IoU, from counts (K,) summed over images.
+
+    A class that is neither in the labels nor predicted is left out; NaN if that is every class.
+    """
+    return float(nanmean(iou(counts, empty=np.nan)))
+
+
+def class_accuracy(counts: Counts) -> float:
+    """Mean over classes of the recall, from counts (K,) summed over images.
+
+    A class that isn't in the labels is left out; NaN if that is every class.
+    """
+    return float(nanmean(sensitivity(counts, empty=np.nan)))
+
+
+def global_accuracy(counts: Counts) -> float:
+    """Right pixels by valid pixels, from counts (K,) summed over images; NaN if none is valid."""
+    return float(accuracy(counts, empty=np.nan)[0])
+
+
+def nanmean(scores) -> np.ndarray:
+    """Mean over the last axis of what isn't NaN; NaN, without a warning, where nothing is left."""
     scores = _float(scores)
     there = ~np.isnan(scores)
     return _ratio(np.where(there, scores, 0).sum(-1), there.sum(-1), np.nan)
@@ -144,8 +172,8 @@ def hd95(prediction, label, spacing=(1.0, 1.0)) -> float:
     The percentile (linearly interpolated) is of the distances in both directions pooled, as in
     MedPy's `metric.binary.hd95`, so that numbers compare with the medical literature's. MONAI and
     DeepMind's surface-distance take the greater of the two directions' percentiles, which is
-    never less. The border are the object's pixels that touch by an edge what isn't the object;
-    beyond the image nothing is.
+    never less. A pixel of the object belongs to its border if one of its four neighbours isn't of
+    the object, or lies beyond the image.
 
     Args:
       prediction: (H, W) mask, the object where it isn't 0.

@@ -1,33 +1,25 @@
 """Scores of objects and stuff, from the pixels that found and true segments share.
 
-`shared_pixels` counts on the device; what it found of each image, a `Shared`, is all that the
-scores need, on the host and in float64. Segments don't overlap, so above an IoU of one half a true
-segment has one match at most.
+`shared_pixels` counts on the device. Its result for each image, a `Shared`, is all that the scores
+need; they are computed on the host, in float64. Segments don't overlap, so above an IoU of one half
+a true segment has one match at most.
 """
 
 import contextlib
 import io
+from collections import defaultdict
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from pycocotools.cocoeval import COCOeval
 
-
-class Segments(NamedTuple):
-    """Which pixels belong together, as (H, W) numbers of segments; 0 is none."""
-
-    number: jax.Array
-    """(H, W) int32, from 0 to S."""
-    category: jax.Array
-    """(S + 1,) int32 category of each segment, from 1; 0 where there is no such segment."""
-    score: jax.Array
-    """(S + 1,) float32 in [0, 1]."""
+from seg_jax.found import Segments
 
 
 class Shared(NamedTuple):
-    """What the found segments P and the true ones T of an image have in common; or (N, ...)."""
+    """How many pixels the found segments P and the true ones T of an image share; or (N, ...)."""
 
     pixels: np.ndarray
     """(P + 1, T + 2) int32: in found p and true t; the last column is void."""
@@ -38,6 +30,11 @@ class Shared(NamedTuple):
     score: np.ndarray
     """(P + 1,) of each found segment."""
 
+    @property
+    def known(self) -> bool:
+        """Whether any pixel of the image is valid."""
+        return bool(np.any(self.pixels[:, :-1]))
+
 
 def shared_pixels(found: Segments, true: Segments, valid: jax.Array) -> Shared:
     """Counts the pixels of each pair of segments; can be jitted.
@@ -45,13 +42,37 @@ def shared_pixels(found: Segments, true: Segments, valid: jax.Array) -> Shared:
     Args:
       found: of one image.
       true: of the same image; its score isn't read.
-      valid: (H, W) bool, false where nobody knows.
+      valid: (H, W) bool, false where the truth is unknown.
     """
     rows, columns = len(found.category), len(true.category) + 1
     column = jnp.where(valid, true.number, columns - 1)
-    pairs = (found.number * columns + column).ravel()
+    # Found numbers may be uint16, in which the products would overflow.
+    pairs = (jnp.asarray(found.number, jnp.int32) * columns + column).ravel()
     pixels = jnp.bincount(pairs, length=rows * columns).reshape(rows, columns).astype(jnp.int32)
     return Shared(pixels, found.category, true.category, found.score)
+
+
+def compacted(shared: Shared) -> Shared:
+    """What one image's segments share, without the segments that have no pixel.
+
+    All scores stay the same: a found segment without a pixel, or a true one without a valid pixel,
+    counts in none. The row and the column of no segment and the column of void are kept.
+
+    Args:
+      shared: of one image.
+
+    Returns:
+      A copy with as many rows and columns as there are segments.
+    """
+    pixels = np.asarray(shared.pixels)
+    rows, columns = pixels.any(1), pixels.any(0)
+    rows[0] = columns[0] = columns[-1] = True
+    return Shared(
+        pixels[np.ix_(rows, columns)],
+        np.asarray(shared.found)[rows],
+        np.asarray(shared.true)[columns[:-1]],
+        np.asarray(shared.score)[rows],
+    )
 
 
 def ious(shared: Shared) -> np.ndarray:
@@ -68,9 +89,9 @@ def ious(shared: Shared) -> np.ndarray:
 
 
 def counted(shared: Shared) -> tuple[np.ndarray, np.ndarray]:
-    """Which segments of one image count: (P,) of those found and (T,) of the true ones, bool.
+    """Which segments of one image count: (P,) of the found and (T,) of the true ones, bool.
 
-    A true segment needs a valid pixel; a found one of which more than half is void is left out.
+    A true segment needs a valid pixel; a found one that is void by more than half is left out.
     """
     pixels = np.asarray(shared.pixels)
     size = pixels[1:].sum(1)
@@ -80,11 +101,14 @@ def counted(shared: Shared) -> tuple[np.ndarray, np.ndarray]:
 
 
 class Matches(NamedTuple):
-    """Matched and unmatched segments by category (K,), of an image or summed over images."""
+    """Matched and unmatched segments by category, (K,) of an image or summed over images."""
 
     tp: np.ndarray
+    """Pairs of a found and a true segment that match."""
     fp: np.ndarray
+    """Found segments without a match."""
     fn: np.ndarray
+    """True segments without a match."""
     iou: np.ndarray
     """Sum of the IoUs of the matches."""
 
@@ -134,53 +158,14 @@ def bowl_precision(found: Matches) -> float:
     """TP / (TP + FP + FN) of an image's objects, the 2018 Data Science Bowl's; 1 for 0/0.
 
     The Bowl averages it over images and over thresholds from 0.5 to 0.95; StarDist (Schmidt et al.
-    2018) calls its mean over images at one threshold AP.
+    2018) calls its mean over images at one threshold AP. An image without a valid pixel, where
+    `Shared.known` is false, should be left out of that mean.
     """
     tp, fp, fn = (float(np.sum(x)) for x in found[:3])
     return tp / (tp + fp + fn) if tp + fp + fn else 1.0
 
 
-class _Evaluation(COCOeval):
-    """COCO's evaluation with IoUs that are known already."""
-
-    def __init__(self, images: list[Shared], categories: list[int]):
-        super().__init__(iouType="segm")
-        self._images = images
-        self.params.imgIds = list(range(len(images)))
-        self.params.catIds = categories
-        # Every object is of one size here: COCO's limits are for its own pictures.
-        self.params.areaRng, self.params.areaRngLbl = [[0, 1e10]], ["all"]
-        self.params.maxDets = [1000]
-        self._of: dict[tuple[int, int], np.ndarray] = {}
-
-    def _prepare(self):
-        self._gts, self._dts = {}, {}
-        for image, shared in enumerate(self._images):
-            iou = ious(shared)
-            found, true = counted(shared)
-            # As in `matches`, one that is mostly void still counts where it fits.
-            found |= (iou >= 0.5).any(1)
-            for category in self.params.catIds:
-                rows = np.flatnonzero(found & (np.asarray(shared.found)[1:] == category))
-                columns = np.flatnonzero(true & (np.asarray(shared.true)[1:] == category))
-                scores = np.asarray(shared.score)[1:][rows]
-                rows = rows[np.argsort(-scores, kind="mergesort")]
-                key = (image, category)
-                self._of[key] = iou[np.ix_(rows, columns)]
-                self._dts[key] = [
-                    {"id": int(r) + 1, "score": float(shared.score[r + 1]), "area": 1.0}
-                    for r in rows
-                ]
-                self._gts[key] = [
-                    {"id": int(c) + 1, "area": 1.0, "iscrowd": 0, "ignore": 0} for c in columns
-                ]
-        self.evalImgs, self.eval = [], {}
-
-    def computeIoU(self, imgId, catId):
-        return self._of[imgId, catId]
-
-
-def mask_ap(images: list[Shared], categories: list[int]) -> dict[str, float]:
+def mask_ap(images: Sequence[Shared], categories: Sequence[int]) -> dict[str, float]:
     """COCO's mask AP, AP50 and AP75, by pycocotools.
 
     IoUs leave void pixels out, and found objects that are mostly void aren't counted unless they
@@ -188,10 +173,44 @@ def mask_ap(images: list[Shared], categories: list[int]) -> dict[str, float]:
 
     Args:
       images: of each image, what its segments share.
-      categories: those that are things.
+      categories: the numbers of those that are things.
     """
-    evaluation = _Evaluation(images, categories)
-    with contextlib.redirect_stdout(io.StringIO()):
+    from pycocotools.cocoeval import COCOeval  # not above, as it imports matplotlib
+
+    ious_of, true_of, found_of = {}, defaultdict(list), defaultdict(list)
+    for image, shared in enumerate(images):
+        iou = ious(shared)
+        found, true = counted(shared)
+        # As in `matches`, an object that is mostly void still counts where it matches.
+        found |= (iou >= 0.5).any(1)
+        of_found, of_true = np.asarray(shared.found)[1:], np.asarray(shared.true)[1:]
+        scores = np.asarray(shared.score)[1:]
+        for category in {*of_found[found].tolist(), *of_true[true].tolist()}:
+            rows = np.flatnonzero(found & (of_found == category))
+            columns = np.flatnonzero(true & (of_true == category))
+            rows = rows[np.argsort(-scores[rows], kind="mergesort")]
+            key = image, category
+            ious_of[key] = iou[np.ix_(rows, columns)]
+            # Every object has one area here: COCO's limits are for its own pictures. Numbers are
+            # from 1, as COCOeval takes 0 for no match.
+            found_of[key] = [
+                {"id": row + 1, "score": float(scores[row]), "area": 1.0} for row in rows.tolist()
+            ]
+            true_of[key] = [
+                {"id": column + 1, "area": 1.0, "iscrowd": 0, "ignore": 0}
+                for column in columns.tolist()
+            ]
+
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints its progress
+        evaluation = COCOeval(iouType="segm")
+        parameters = evaluation.params
+        parameters.imgIds, parameters.catIds = list(range(len(images))), list(categories)
+        parameters.areaRng, parameters.areaRngLbl = [[0, 1e10]], ["all"]
+        parameters.maxDets = [1000]
+        # The IoUs are known already, so nothing is prepared from masks.
+        evaluation._gts, evaluation._dts = true_of, found_of
+        evaluation._prepare = lambda: None
+        evaluation.computeIoU = lambda image, category: ious_of.get((image, category), [])
         evaluation.evaluate()
         evaluation.accumulate()
     precision = evaluation.eval["precision"][:, :, :, 0, 0]  # (thresholds, recalls, categories)

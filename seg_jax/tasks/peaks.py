@@ -22,11 +22,11 @@ class Peaks(NamedTuple):
 def peaks(heat, *, count: int, threshold: float, window: int = 3) -> Peaks:
     """The local maxima of heat maps, to a fraction of a pixel.
 
-    A pixel is one if nothing in the window around it is higher; of equals, such as the two beside
-    a place halfway between pixels, the first in the order of reading. Its place is refined to the
-    top of the parabolas through the logarithms of the pixel and its neighbours, along x and along
-    y, which is exact for a Gaussian. This is DARK (Zhang et al. 2020) without the mixed
-    derivative, which is 0 for a round Gaussian; a peak at the border stays on it.
+    A pixel is a peak if no pixel in the window around it is higher. Of equally high pixels, such as
+    the two beside a peak halfway between them, it is the first in reading order. The place is then
+    refined to the top of the parabola through the logarithms of the pixel and its two neighbours,
+    along x and along y, which is exact for a Gaussian. This is DARK (Zhang et al. 2020) without the
+    mixed derivative, which is 0 for a round Gaussian. A peak at the border stays there.
 
     Args:
       heat: (B, H, W, J) float.

@@ -1,11 +1,11 @@
-"""Human pose: the joints of any number of people, and which joint is whose.
+"""Human pose: the joints of any number of people, and which joints belong to one person.
 
 After OpenPose (Cao et al. 2019, https://arxiv.org/abs/1812.08008), bottom-up: a heat map for each
-joint, a field of unit vectors along each limb, and people put together from both.
+joint, a field of unit vectors along each limb, and people assembled from both.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -15,338 +15,314 @@ import optax
 from jax import Array
 
 from seg_jax import metrics
-from seg_jax.datasets.source import Example, Skeleton, Source
 from seg_jax.errors import InputError
-from seg_jax.export.overlay import shrunk, skeleton_overlay, write_overlay
-from seg_jax.losses.common import share
-from seg_jax.metrics.people import People, oks, oks_ap, oks_ap_of_rows, pck
-from seg_jax.resize import resize_image, resize_label, resize_points
+from seg_jax.found import Found
+from seg_jax.labels import Example, Kind, Labels, Skeleton
+from seg_jax.losses import Mean, mean
+from seg_jax.metrics.people import People, oks, oks_ap_of_rows, pck
+from seg_jax.resize import Resize, resize_label, resize_points
 from seg_jax.tasks.peaks import Peaks, peaks
 from seg_jax.tasks.skeletons import assemble, heat_maps, limb_scores, part_affinity
+from seg_jax.tasks.task import Batch, Candidates, Decoded, ScoreName, Task
 
 TORSO = ("left_shoulder", "right_hip")
 """Joints between which a torso is measured."""
-RARE = 4.6
-"""What is taken off the network's maps to have logits: a map of 0 is 0.01, as joints are rare.
+LOGIT_OFFSET = 4.6
+"""Subtracted from the network's maps of joints to get logits.
 
-Training would begin with unlearning them everywhere without it (Lin et al. 2017, section 3.3).
+So a map of 0 is a probability of 0.01, because joints are rare. Otherwise training would spend its
+first steps on learning that almost no pixel is a joint (Lin et al. 2017, section 3.3).
 """
 
 
-class Decoded(NamedTuple):
-    """Candidates for the joints, and how well pairs of them are joined by a limb; (B, ...)."""
-
-    joints: Peaks
-    limbs: Array
-    """(B, L, 2 people, 2 people) float32."""
-
-
 class Measured(NamedTuple):
-    """What the scores need of each image, (N, ...)."""
+    """What the scores need to know of an image; of a batch, each array has an axis more."""
 
-    found: Decoded
+    candidates: Candidates
+    """What was found, in n slots for each joint."""
     joints: Array
-    """(N, people, J, 3) the true ones, filled up with 0."""
+    """(max_people, J, 3) float32: the true ones, padded by 0."""
     area: Array
-    """(N, people) pixels."""
+    """(max_people,) float32, pixels."""
     known: Array
-    """(N, J, 2 people) bool: whether a candidate lies where the truth is known."""
+    """(J, n) bool: whether the pixel under a candidate is valid."""
+    any_valid: Array
+    """() bool: whether any pixel is valid."""
+
+
+class Record(NamedTuple):
+    """What is kept of one image for the scores."""
+
+    found: People
+    """Found people and their scores, without those whose joints mostly lie on void."""
+    true: People
+    """True people with a labelled joint, and their areas."""
+    any_valid: bool
+    """Whether any pixel is valid."""
 
 
 @dataclass(frozen=True)
-class Pose:
-    """Skeletons of people: a `seg_jax.tasks.Task`.
+class Pose(Task):
+    """Skeletons of people.
 
-    The maps are the logits of a heat map for each joint, `RARE` added, then x and y of a field for
-    each limb.
+    The maps are the logits of a heat map for each joint, plus `LOGIT_OFFSET`, then x and y of a
+    field for each limb.
     """
 
     sigma: float = 4.0
     """Standard deviation of a joint's Gaussian, in pixels of the training size."""
     width: float = 3.0
     """Half the width of a limb's field, in pixels of the training size."""
-    heat: float = 10.0
+    heat_weight: float = 10.0
     """Weight of the cross-entropy of the heat maps."""
-    field: float = 3.0
+    field_weight: float = 3.0
     """Weight of the squared error of the limbs' fields."""
     balance: float = 10.0
-    """So many times more does the error of the fields weigh on a limb, which few pixels are."""
+    """How much more the error of a field counts on the limb, which covers few pixels."""
     threshold: float = 0.05
-    """Least height of a joint in its heat map."""
-    stride: int = 1
-    """Pixels of the training size from cell to cell of the network's maps."""
-    people: int = 16
+    """Height that a joint must exceed in its heat map."""
+    max_people: int = 16
     """Most true people of an image; of each joint, twice as many candidates are kept."""
-    least_joints: int = 4
+    min_joints: int = 4
     """A person with fewer joints is dropped."""
-    least_score: float = 0.4
-    """And one whose joints and limbs have a lower score by number of joints; 0 keeps everybody.
+    min_score: float = 0.4
+    """A person is dropped whose joints and limbs have a lower score, divided by the number of
+    joints; 0 keeps everybody. Networks that were trained on little data need a lower one."""
 
-    Nets that saw little are unsure of every joint, and need a lower one.
-    """
-
-    best: ClassVar[str] = "ap"
+    finds: ClassVar[tuple[str, ...]] = ("skeletons",)
+    kinds: ClassVar[Mapping[str, Kind]] = {
+        "label": Kind.MAP,
+        "joints": Kind.POINTS,
+        "area": Kind.OTHER,
+        "mirrored": Kind.MIRRORED,
+    }
+    score_names: ClassVar[Mapping[str, ScoreName]] = {
+        "ap": ScoreName("OKS AP (COCO)"),
+        "ap50": ScoreName("OKS AP50 (COCO)"),
+        "ap75": ScoreName("OKS AP75 (COCO)"),
+        "ar": ScoreName("OKS AR (COCO)"),
+        "pck": ScoreName("PCK@0.2"),
+        "found": ScoreName("People found", digits=0),
+        "true": ScoreName("True people", digits=0),
+    }
+    coarse: ClassVar[bool] = True
 
     def __post_init__(self):
         for name in ("sigma", "width"):
             if getattr(self, name) <= 0:
                 raise InputError(f"task.{name} is {getattr(self, name)}; it must be above 0")
-        for name in ("stride", "people"):
-            if getattr(self, name) < 1:
-                raise InputError(f"task.{name} is {getattr(self, name)}; it must be at least 1")
+        if self.max_people < 1:
+            raise InputError(f"task.max_people is {self.max_people}; it must be at least 1")
 
-    def check(self, data: Source) -> None:
-        """Refuses data without joints, or whose joints can't be mirrored or measured by."""
-        if not hasattr(data, "skeleton"):
+    def best(self, labels: Labels) -> str:
+        """COCO's average precision by OKS."""
+        return "ap"
+
+    def check(self, labels: Labels) -> None:
+        """Refuses labels without joints, or whose joints can't be mirrored or have no torso.
+
+        Raises:
+          InputError: naming the field and the fix.
+        """
+        if labels.skeleton is None:
             raise InputError(
-                f"data: {type(data).__name__} has no joints; choose a data set of people, such as "
-                "Dancers, Lsp or CocoKeypoints, or another task"
+                "data: has no joints; choose a data set of people, such as Dancers, Lsp or "
+                "CocoKeypoints, or another task"
             )
-        if missing := {*TORSO} - {*data.skeleton.joints}:
-            raise InputError(f"data: its skeleton has no {min(missing)}; name one joint so")
+        if missing := {*TORSO} - {*labels.skeleton.joints}:
+            raise InputError(f"data: its skeleton has no {min(missing)}; give a joint this name")
         try:
-            _mirrored_limbs(data.skeleton)
+            _mirrored_limbs(labels.skeleton)
         except ValueError as error:
             raise InputError(
                 "data: a limb of its skeleton has no mirror image among the limbs; add it"
             ) from error
 
-    def maps(self, data: Source) -> tuple[str, ...]:
-        """The joints, then two for each limb."""
-        joints, limbs = data.skeleton.joints, data.skeleton.limbs
+    def maps(self, labels: Labels) -> tuple[str, ...]:
+        """The joints, then x and y of each limb."""
+        joints, limbs = labels.skeleton.joints, labels.skeleton.limbs
         return (*joints, *(f"{joints[a]} to {joints[b]}, {c}" for a, b in limbs for c in "xy"))
 
     def arrays(
-        self, data: Source, example: Example, size: tuple[int, int]
+        self, labels: Labels, example: Example, size: tuple[int, int]
     ) -> dict[str, np.ndarray]:
-        """`label`; `joints` (people, J, 3), `area` (people,) and `mirrored` (), False.
+        """`label`; `joints` (max_people, J, 3) and `area` (max_people,) float32, padded by 0;
+        `mirrored` (), False.
 
         Raises:
-          InputError: if there are more people than `people`.
+          InputError: if there are more people than `max_people`.
         """
         count, old = len(example.joints), example.image.shape[:2]
-        if count > self.people:
+        if count > self.max_people:
             raise InputError(
-                f"{example.id}: has {count} people, but task.people is {self.people}; "
-                f"set --task.people {count} or more"
+                f"{example.id}: has {count} people, but {{field}} is {self.max_people}; "
+                f"set {{flag}} {count} or more",
+                field="task.max_people",
             )
         joints = example.joints.astype(np.float32)
         moved = resize_points(joints[..., :2], old, size)
         joints = np.concatenate([moved, joints[..., 2:]], -1) * (joints[..., 2:] > 0)
-        rest = self.people - count
+        empty = self.max_people - count
         scale = size[0] * size[1] / (old[0] * old[1])
         return {
             "label": resize_label(example.label, size),
-            "joints": np.pad(joints, [(0, rest), (0, 0), (0, 0)]),
-            "area": np.pad(example.area * scale, (0, rest)).astype(np.float32),
+            "joints": np.pad(joints, [(0, empty), (0, 0), (0, 0)]),
+            "area": np.pad(example.area * scale, (0, empty)).astype(np.float32),
             "mirrored": np.array(False),
         }
 
-    def objective(self, data: Source, maps: Array, batch: dict, *, axis_name=None) -> Array:
-        """Cross-entropy of the heat maps h, squared error of the fields f, over the valid cells.
+    def objective(self, labels: Labels, maps: Array, batch: Batch) -> dict[str, Mean]:
+        """The terms "heat" of the heat maps h and "field" of the fields f.
 
-        A cell is valid if all of its pixels are.
+        heat:  heat_weight · meanⱼ (−hⱼ log ĥⱼ − (1 − hⱼ) log (1 − ĥⱼ))
+        field: field_weight · meanₗ (1 + balance · ‖fₗ‖²) ‖f̂ₗ − fₗ‖² / 2
 
-        heat · meanⱼ (−hⱼ log ĥⱼ − (1 − hⱼ) log (1 − ĥⱼ))
-        + field · meanₗ (1 + balance · ‖fₗ‖²) ‖f̂ₗ − fₗ‖² / 2.
-        OpenPose has squared errors of both and no balance, but networks that were trained before;
-        from scratch, one stays at maps of 0 for long. A balance for the heat maps too mends that,
-        but then a place that may be a left or a right shoulder is nearly 1 on both maps, and the
-        loss hardly tells when the network knows which.
+        Both are means over the valid cells of the maps; a cell is valid if all of its pixels are.
+        OpenPose has squared errors of both without a balance, but begins with a trained network.
+        A network that begins at random then predicts maps of 0 for long. A balance for the heat
+        maps would fix that as well, but a place that may be a left or a right shoulder would come
+        close to 1 on both maps, and the loss would hardly fall when the network learns which it is.
         """
-        skeleton, joints = data.skeleton, batch["joints"]
-        swapped = joints[:, :, jnp.array(skeleton.mirrored)]
+        skeleton, joints = labels.skeleton, batch["joints"]
+        swapped = joints[:, :, np.array(skeleton.mirrored)]
         joints = jnp.where(batch["mirrored"][:, None, None, None], swapped, joints)
-        (b, h, w, _), stride = maps.shape, self.stride
+        b, h, w, _ = maps.shape
+        stride = batch["label"].shape[1] // h
         valid = batch["valid"].reshape(b, h, stride, w, stride).all((2, 4))
         heat = heat_maps(joints, (h, w), sigma=self.sigma, stride=stride)
         fields = part_affinity(joints, skeleton.limbs, (h, w), width=self.width, stride=stride)
         logits, found_fields = _parts(skeleton, maps)
-        entropy = optax.sigmoid_binary_cross_entropy(logits - RARE, heat)
-        error = self.heat * jnp.mean(entropy, -1)
+        entropy = jnp.mean(optax.sigmoid_binary_cross_entropy(logits - LOGIT_OFFSET, heat), -1)
         square = ((found_fields - fields) ** 2).reshape(*fields.shape[:-1], -1, 2).sum(-1)
         on_limb = (fields**2).reshape(*fields.shape[:-1], -1, 2).sum(-1)
-        error += self.field * jnp.mean((1 + self.balance * on_limb) * square / 2, -1)
-        return share(jnp.where(valid, error, 0), valid.astype(jnp.float32), axis_name)
+        error = jnp.mean((1 + self.balance * on_limb) * square / 2, -1)
+        weight = valid.astype(jnp.float32)
+        return {
+            "heat": self.heat_weight * mean(jnp.where(valid, entropy, 0), weight),
+            "field": self.field_weight * mean(jnp.where(valid, error, 0), weight),
+        }
 
-    def predictions(self, data: Source, maps: Array) -> Array:
+    def predictions(self, labels: Labels, maps: Array, size: tuple[int, int]) -> Array:
         """Heat maps from 0 to 1, and the fields, of every pixel.
 
-        Between cells by Lanczos's kernel: at a stride of 4 it moves the peak of a Gaussian of 5
-        pixels by 0.05 of them, the cubic one by 0.28.
+        Coarser maps are interpolated by Lanczos's kernel: at a stride of 4 it moves the peak of a
+        Gaussian of σ = 5 pixels by 0.05 pixels, the cubic kernel by 0.28.
         """
-        logits, fields = _parts(data.skeleton, maps)
-        found = jnp.concatenate([jax.nn.sigmoid(logits - RARE), fields], -1)
-        if self.stride == 1:
-            return found
+        logits, fields = _parts(labels.skeleton, maps)
+        found = jnp.concatenate([jax.nn.sigmoid(logits - LOGIT_OFFSET), fields], -1)
         b, h, w, k = found.shape
-        return jax.image.resize(found, (b, h * self.stride, w * self.stride, k), "lanczos3")
+        return found if (h, w) == size else jax.image.resize(found, (b, *size, k), "lanczos3")
 
-    def mirrored(self, data: Source, predictions: Array, axes: tuple[int, ...]) -> Array:
-        """Left and right change places where one axis is flipped, and fields their direction."""
-        flipped = jnp.flip(predictions, axes)
-        heat, fields = _parts(data.skeleton, flipped)
-        signs = jnp.array([1.0 - 2 * (2 in axes), 1.0 - 2 * (1 in axes)])
+    def mirrored(self, labels: Labels, predictions: Array, axes: tuple[int, ...]) -> Array:
+        """Fields change their direction; left and right change places where one axis is flipped."""
+        skeleton = labels.skeleton
+        heat, fields = _parts(skeleton, jnp.flip(predictions, axes))
+        signs = np.array([-1 if axis in axes else 1 for axis in (2, 1)], np.float32)
         fields = fields.reshape(*fields.shape[:-1], -1, 2) * signs
         if len(axes) == 1:
-            heat = heat[..., jnp.array(data.skeleton.mirrored)]
-            limbs, turns = _mirrored_limbs(data.skeleton)
+            heat = heat[..., np.array(skeleton.mirrored)]
+            limbs, turns = _mirrored_limbs(skeleton)
             fields = fields[..., limbs, :] * turns[:, None]
         return jnp.concatenate([heat, fields.reshape(*fields.shape[:-2], -1)], -1)
 
-    def resized(self, data: Source, predictions: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    def resized(self, labels: Labels, predictions: Array, resize: Resize) -> Array:
         """Bicubic; where the aspect ratio changes, fields turn with their limbs."""
-        found = resize_image(predictions, size, cubic=True)
-        heat, fields = _parts(data.skeleton, found)
-        old = fields.reshape(*size, -1, 2)
-        down, across = np.divide(size, predictions.shape[:2])
-        new = old * np.array([across, down], np.float32)
-        length = np.linalg.norm(new, axis=-1, keepdims=True)
-        new *= np.linalg.norm(old, axis=-1, keepdims=True) / np.maximum(length, 1e-9)
-        return np.concatenate([heat, new.reshape(fields.shape)], -1)
+        heat, fields = _parts(labels.skeleton, resize(predictions, cubic=True))
+        old = fields.reshape(*fields.shape[:-1], -1, 2)
+        new = old * resize.scale[::-1]  # x grows across, y down
+        length = jnp.linalg.norm(new, axis=-1, keepdims=True)
+        new *= jnp.linalg.norm(old, axis=-1, keepdims=True) / jnp.maximum(length, 1e-9)
+        return jnp.concatenate([heat, new.reshape(fields.shape)], -1)
 
-    def decode(self, data: Source, predictions: Array, *, scale: float = 1.0) -> Decoded:
-        """Candidates for joints and limbs; `people_of` puts them together.
+    def probabilities(self, labels: Labels, predictions: Array) -> Array:
+        """The heat maps."""
+        return _parts(labels.skeleton, predictions)[0]
 
-        A limb's score is the field's along it times the heights of both its joints, which OpenPose
-        leaves out. Places that may be a left or a right joint are peaks of both maps; so there are
-        two candidates for each person.
+    def decode(self, labels: Labels, predictions: Array, *, scale: float = 1.0) -> Decoded:
+        """Candidates for joints and limbs; `found` assembles people from them.
+
+        A limb's score is that of the field along it, times the heights of both its joints, which
+        OpenPose leaves out. A place that may be a left or a right joint is a peak of both maps;
+        therefore two candidates are kept for each person.
         """
-        heat, fields = _parts(data.skeleton, predictions)
-        joints = peaks(heat, count=2 * self.people, threshold=self.threshold)
-        first, second = (joints.score[:, [limb[k] for limb in data.skeleton.limbs]] for k in (0, 1))
-        along = limb_scores(fields, joints, data.skeleton.limbs)
-        return Decoded(joints, along * first[..., None] * second[..., None, :])
+        heat, fields = _parts(labels.skeleton, predictions)
+        limbs = labels.skeleton.limbs
+        joints = peaks(heat, count=2 * self.max_people, threshold=self.threshold)
+        first, second = (joints.score[:, [limb[k] for limb in limbs]] for k in (0, 1))
+        along = limb_scores(fields, joints, limbs)
+        scores = along * first[..., None] * second[..., None, :]
+        return Decoded(candidates=Candidates(joints, scores))
 
-    def enlarged(self, decoded: Decoded, old: tuple[int, int], new: tuple[int, int]) -> Decoded:
-        """The same joints at their new places."""
-        joints = decoded.joints
-        places = resize_points(np.stack([joints.x, joints.y], -1), old, new)
-        return decoded._replace(joints=joints._replace(x=places[..., 0], y=places[..., 1]))
+    def found(self, labels: Labels, decoded: Decoded, size: tuple[int, int]) -> Found:
+        """The people, also those in crowds."""
+        people, scores = self._assembled(labels, decoded.candidates)
+        return Found(skeletons=people, skeleton_scores=scores)
 
-    def measure(self, data: Source, decoded: Decoded, batch: dict) -> Measured:
-        """What was found beside what is true."""
-        row, column = (jnp.round(v).astype(jnp.int32) for v in (decoded.joints.y, decoded.joints.x))
-        image = jnp.arange(len(row))[:, None, None]
-        known = batch["valid"][image, row, column]
-        return Measured(decoded, batch["joints"], batch["area"], known)
-
-    def people_of(self, data: Source, decoded: Decoded) -> People:
-        """The people of one image: (N, J, 3) x, y and score of their joints, and (N,) scores."""
+    def _assembled(self, labels: Labels, candidates: Candidates) -> People:
         return assemble(
-            *decoded.joints,
-            decoded.limbs,
-            data.skeleton.limbs,
-            least_joints=self.least_joints,
-            least_score=self.least_score,
+            *candidates.joints,
+            candidates.limbs,
+            labels.skeleton.limbs,
+            min_joints=self.min_joints,
+            min_score=self.min_score,
         )
 
-    def scores(self, data: Source, measured: Measured) -> dict[str, float]:
-        """COCO's AP, AP50, AP75 and recall by OKS, and PCK@0.2, over all images."""
-        found, true = self._people(data, measured)
-        return self._scores(data, found, true)[0]
-
-    def summary(self, data: Source, measured: Measured, details: list[dict]) -> dict:
-        """The scores with their intervals, and PCK@0.2 by joint."""
-        found, true = self._people(data, measured)
-        scores, by_joint = self._scores(data, found, true)
-
-        of_rows = oks_ap_of_rows(found, true, data.skeleton.sigmas)
-        ap = metrics.bootstrap(lambda rows: of_rows(rows)["ap"], len(found), resamples=200)
-        scores["ap_ci95"] = list(ap)
-        names = zip(data.skeleton.joints, by_joint.tolist(), strict=True)
-        scores["per_class"] = {name: {"pck": value} for name, value in names}
-        return scores
-
-    def details(self, data: Source, decoded: Decoded, example: Example) -> dict[str, float]:
-        """How many people were found, those in crowds too, and how many there are."""
-        found, _ = self.people_of(data, decoded)
-        return {"found": len(found), "true": int((example.joints[..., 2] > 0).any(-1).sum())}
-
-    def save(
-        self,
-        data: Source,
-        decoded: Decoded,
-        folder: Path,
-        name: str,
-        image: np.ndarray,
-        truth: Example | None = None,
-    ) -> list[dict[str, Any]]:
-        """Draws the skeletons; they are kept as COCO's keypoints."""
-        people, sure = self.people_of(data, decoded)
-        small = shrunk(image)
-        found, true = self.shown(people, image.shape[:2], small.shape[:2], truth)
-        write_overlay(folder, name, skeleton_overlay(small, found, data.skeleton.limbs, true))
-        return self.annotations(data, people, sure)
-
-    def annotations(
-        self, data: Source, people: np.ndarray, sure: np.ndarray
-    ) -> list[dict[str, Any]]:
-        """What `people_of` found in COCO's format; a box holds the joints that were found."""
-        (person,) = self.categories(data)
-        annotations = []
-        for joints, score in zip(people, sure, strict=True):
-            found = joints[joints[:, 2] > 0, :2]
-            low, extent = found.min(0), np.ptp(found, axis=0)
-            annotations.append(
-                {
-                    "category_id": person["id"],
-                    "keypoints": [round(float(value), 2) for value in joints.ravel()],
-                    "num_keypoints": len(found),
-                    "bbox": [round(float(value), 2) for value in (*low, *extent)],
-                    "area": round(float(extent.prod()), 2),
-                    "score": round(float(score), 4),
-                }
-            )
-        return annotations
-
-    def shown(
-        self,
-        people: np.ndarray,
-        own: tuple[int, int],
-        size: tuple[int, int],
-        truth: Example | None,
-    ) -> tuple[np.ndarray, np.ndarray | None]:
-        """The found (N, J, 3) and the true joints of an image, from its own size to another."""
-        found, true = (
-            np.concatenate([resize_points(x[..., :2], own, size), x[..., 2:]], -1)
-            for x in (people, people[:0] if truth is None else truth.joints)
+    def measure(self, labels: Labels, decoded: Decoded, batch: Batch) -> Measured:
+        """The candidates beside the truth."""
+        joints, valid = decoded.candidates.joints, batch["valid"]
+        row, column = (jnp.round(v).astype(jnp.int32) for v in (joints.y, joints.x))
+        image = jnp.arange(len(row))[:, None, None]
+        return Measured(
+            candidates=decoded.candidates,
+            joints=batch["joints"],
+            area=batch["area"],
+            known=valid[image, row, column],
+            any_valid=valid.any((1, 2)),
         )
-        return found, None if truth is None else true
 
-    def categories(self, data: Source) -> list[dict[str, Any]]:
-        """One: a person, by the data's own id or 1, with its joints and limbs from 1."""
-        person = getattr(data, "category_ids", {}).get("person", 1)
-        limbs = [[a + 1, b + 1] for a, b in data.skeleton.limbs]
-        joints = list(data.skeleton.joints)
-        return [{"id": person, "name": "person", "keypoints": joints, "skeleton": limbs}]
+    def record(self, labels: Labels, measured: Measured, found: Found | None = None) -> Record:
+        """Found and true people.
 
-    def _people(self, data: Source, measured: Measured) -> tuple[list[People], list[People]]:
-        """Found and true people of each image.
-
-        Who is found in a crowd, or wherever else most joints lie on what isn't known, is left out
-        unless like a true person: COCO forgives those.
+        A found person of whom most joints lie on void, as in a crowd, is left out, unless a true
+        person is like it: COCO doesn't count it as a false alarm either.
         """
-        found, true = [], []
-        for k in range(len(measured.area)):
-            one = Decoded(Peaks(*(x[k] for x in measured.found.joints)), measured.found.limbs[k])
-            people, sure = self.people_of(data, one)
-            joints, area = np.asarray(measured.joints[k]), np.asarray(measured.area[k])
-            there = (joints[..., 2] > 0).any(-1)
-            true.append((joints[there], area[there]))
+        if found is None:
+            people, scores = self._assembled(labels, measured.candidates)
+        else:
+            people, scores = found.skeletons, found.skeleton_scores
+        there = (measured.joints[..., 2] > 0).any(-1)
+        true = np.asarray(measured.joints)[there], np.asarray(measured.area)[there]
+        unlike = (oks(people, *true, labels.skeleton.sigmas) < 0.5).all(-1)
+        kept = ~(unlike & _mostly_unknown(people, measured.candidates.joints, measured.known))
+        return Record((people[kept], scores[kept]), true, bool(measured.any_valid))
 
-            unlike = (oks(people, *true[-1], data.skeleton.sigmas) < 0.5).all(-1)
-            kept = ~(unlike & _mostly_unknown(people, one.joints, measured.known[k]))
-            found.append((people[kept], sure[kept]))
-        return found, true
+    def scores(self, labels: Labels, records: Sequence[Record]) -> dict[str, float]:
+        """COCO's AP, AP50, AP75 and recall by OKS, and PCK@0.2, over all images."""
+        found, true = _people(records)
+        of_rows = oks_ap_of_rows(found, true, labels.skeleton.sigmas)
+        return of_rows(range(len(true))) | {"pck": _pck(labels, found, true)[1]}
 
-    def _scores(
-        self, data: Source, found: list[People], true: list[People]
-    ) -> tuple[dict[str, Any], np.ndarray]:
-        """The scores, and PCK by joint."""
-        names, sigmas = data.skeleton.joints, data.skeleton.sigmas
-        by_joint, mean = pck(found, true, sigmas, torso=tuple(map(names.index, TORSO)))
-        return oks_ap(found, true, sigmas) | {"pck": mean}, by_joint
+    def summary(
+        self, labels: Labels, records: Sequence[Record], details: Sequence[dict[str, float]]
+    ) -> dict[str, Any]:
+        """The scores, the interval of AP, and PCK@0.2 by joint."""
+        found, true = _people(records)
+        of_rows = oks_ap_of_rows(found, true, labels.skeleton.sigmas)
+        by_joint, mean_pck = _pck(labels, found, true)
+
+        def ap(rows: np.ndarray) -> dict[str, float]:
+            return {"ap": of_rows(rows)["ap"]}
+
+        summary: dict[str, Any] = of_rows(range(len(true))) | {"pck": mean_pck}
+        summary |= metrics.bootstrap(ap, len(true), resamples=200)
+        names = zip(labels.skeleton.joints, by_joint.tolist(), strict=True)
+        summary["per_class"] = {name: {"pck": value} for name, value in names}
+        return summary
+
+    def details(self, labels: Labels, found: Found, example: Example) -> dict[str, float]:
+        """How many people were found, also those in crowds, and how many there are."""
+        true = (example.joints[..., 2] > 0).any(-1).sum()
+        return {"found": len(found.skeletons), "true": int(true)}
 
 
 def _parts(skeleton: Skeleton, maps: Array) -> tuple[Array, Array]:
@@ -354,8 +330,20 @@ def _parts(skeleton: Skeleton, maps: Array) -> tuple[Array, Array]:
     return maps[..., : len(skeleton.joints)], maps[..., len(skeleton.joints) :]
 
 
+def _people(records: Sequence[Record]) -> tuple[list[People], list[People]]:
+    """Found and true people of each image that has a valid pixel."""
+    known = [record for record in records if record.any_valid]
+    return [record.found for record in known], [record.true for record in known]
+
+
+def _pck(labels: Labels, found: list[People], true: list[People]) -> tuple[np.ndarray, float]:
+    """PCK@0.2 of each joint and of all."""
+    torso = tuple(map(labels.skeleton.joints.index, TORSO))
+    return pck(found, true, labels.skeleton.sigmas, torso=torso)
+
+
 def _mostly_unknown(people: np.ndarray, candidates: Peaks, known: np.ndarray) -> np.ndarray:
-    """Whether most joints of each person (N, J, 3) are candidates where the truth isn't known."""
+    """(N,) whether most joints of each person (N, J, 3) are candidates that lie on void."""
     places = np.stack([candidates.x, candidates.y], -1)
     own = (people[:, :, None, :2] == places).all(-1)
     there = people[..., 2] > 0
@@ -363,7 +351,7 @@ def _mostly_unknown(people: np.ndarray, candidates: Peaks, known: np.ndarray) ->
 
 
 def _mirrored_limbs(skeleton: Skeleton) -> tuple[np.ndarray, np.ndarray]:
-    """For each limb, the one in whose place it is in a mirror image, and -1 where that is turned.
+    """For each limb, the one whose place it takes in a mirror image, and −1 where that turns it.
 
     Raises:
       ValueError: if a limb has no mirror image among the limbs.

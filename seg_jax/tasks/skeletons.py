@@ -1,9 +1,10 @@
 """Skeletons of several people as maps, and maps as skeletons, after OpenPose (Cao et al. 2019).
 
 A joint is a peak of its heat map. A limb is a field of unit vectors, the part affinity field, that
-points along it from one joint to the other. The first two functions draw a truth so, `peaks` (of
-`seg_jax.tasks.peaks`) and `limb_scores` read maps on the device, and `assemble` puts the people of
-one image together on the host. Sections are those of https://arxiv.org/abs/1812.08008.
+points along it from one joint to the other. `heat_maps` and `part_affinity` draw true skeletons as
+maps; `peaks` (of `seg_jax.tasks.peaks`) and `limb_scores` read maps on the device, and `assemble`
+puts the people of one image together on the host. Sections are those of
+https://arxiv.org/abs/1812.08008.
 
     heat = heat_maps(joints, shape, sigma=7)
     fields = part_affinity(joints, limbs, shape, width=5)
@@ -12,10 +13,10 @@ one image together on the host. Sections are those of https://arxiv.org/abs/1812
     people, sure = assemble(*(v[0] for v in found), scores[0], limbs)
 
 Coordinates are x, the column, and y, the row; pixel centres are at whole numbers. Joints are
-(B, P, J, 3) with visibility as in `seg_jax.datasets.source.Example`, padded to P people by joints
-of visibility 0. The authors' loss leaves out no pixels but those of crowds and of people without
-any annotation (`genCOCOMask.m` of their training code), which is `VOID` in `Example.label`; an
-unlabelled joint of another person is background, and so nothing here says where the loss counts.
+(B, P, J, 3) with visibility as in `seg_jax.labels.Example`, padded to P people by joints of
+visibility 0. The authors' loss leaves out only the pixels of crowds and of people without any
+annotation (`genCOCOMask.m` of their training code), which are `VOID` in `Example.label`. Elsewhere
+an unlabelled joint counts as background.
 """
 
 import functools
@@ -36,8 +37,8 @@ Limbs = Sequence[tuple[int, int]]
 def heat_maps(joints, shape: tuple[int, int], *, sigma: float, stride: float = 1) -> jax.Array:
     """Where each joint is: maxₖ exp(−‖p − xₖ‖² / 2σ²) over the people k (section 3.3).
 
-    The maximum, not the sum, keeps the peaks of people who stand close apart. Both visible and
-    hidden joints are drawn.
+    The maximum, unlike the sum, keeps the peaks of people who stand close together apart. Both
+    visible and hidden joints are drawn.
 
     Args:
       joints: (B, P, J, 3) float, in pixels of the picture.
@@ -50,7 +51,7 @@ def heat_maps(joints, shape: tuple[int, int], *, sigma: float, stride: float = 1
     """
 
     def profile(axis, size):
-        # What isn't labelled is infinitely far, where the Gaussian is 0.
+        # An unlabelled joint is infinitely far away, where the Gaussian is 0.
         places = jnp.where(joints[..., 2] > 0, joints[..., axis], jnp.inf)
         far = _centres(size, stride)[:, None] - places[:, :, None]
         return jnp.exp(-(far**2) / (2 * sigma**2))
@@ -68,15 +69,15 @@ def part_affinity(
     """Where each limb is and where it points (section 3.4).
 
     With v the unit vector from a person's first joint a to the second b, the person's field is v at
-    the pixels p with 0 ≤ v · (p − a) ≤ ‖b − a‖ and |v⊥ · (p − a)| ≤ width, and 0 elsewhere. A pixel
-    has the mean of the people's fields that aren't 0 there. A limb with an unlabelled end or no
-    length isn't drawn.
+    the pixels p with 0 ≤ v · (p − a) ≤ ‖b − a‖ and |v⊥ · (p − a)| ≤ width, and 0 elsewhere. Where
+    the fields of several people aren't 0, the result is their mean. A limb with an unlabelled end
+    or no length isn't drawn.
 
     Args:
       joints: (B, P, J, 3) float, in pixels of the picture.
       limbs: L pairs of joints.
       shape: H, W of the fields, in cells.
-      width: of half a limb, in pixels of the picture; a line has gaps below stride / √2.
+      width: half the width of a limb, in pixels of the picture; below stride / √2 lines have gaps.
       stride: pixels from cell to cell, as in `heat_maps`.
 
     Returns:
@@ -124,25 +125,27 @@ def limb_scores(
     limbs: Limbs,
     *,
     samples: int = 10,
-    least: float = 0.05,
+    threshold: float = 0.05,
     share: float = 0.8,
 ) -> jax.Array:
-    """How well the field lies along the line from each candidate to each (section 3.4).
+    """How well the field follows the line between each pair of candidates (section 3.4).
 
-    The mean over `samples` points of the line from a to b, both ends among them, of the field times
-    the line's unit vector, plus min(H / 2‖b − a‖ − 1, 0) against lines longer than half the height.
-    It is 0 where it isn't positive, where less than `share` of the points are above `least`, and
-    where an end is an empty slot. So does the authors' code (Realtime_Multi-Person_Pose_Estimation,
-    testing/python/demo.ipynb), but for two: it takes the nearest pixel instead of the bilinear
-    value, which finds short limbs as well, and more than `share` of the points.
+    The mean over `samples` points of the line from a to b, both ends among them, of the dot product
+    of the field and the line's unit vector, plus min(H / 2‖b − a‖ − 1, 0), which makes lines longer
+    than half the height score less. The score is 0 where this isn't positive, where fewer than
+    `share` of the points are above `threshold`, and where an end is an empty slot.
+
+    This is as in the authors' code (Realtime_Multi-Person_Pose_Estimation,
+    testing/python/demo.ipynb) with two differences: they take the field of the nearest pixel, where
+    the bilinear value here finds short limbs as well, and demand more than `share` of the points.
 
     Args:
       fields: (B, H, W, 2L) float, as from `part_affinity`.
       found: of count n, in cells of the fields.
       limbs: L pairs of joints.
       samples: points on a line, 2 or more.
-      least: what a point must exceed to count as on the limb.
-      share: of the points that must count so.
+      threshold: what the dot product must exceed for a point to count as on the limb.
+      share: fraction of the points that must be on the limb.
 
     Returns:
       (B, L, n, n) float32, the limb's first joint by row, its second by column.
@@ -179,8 +182,8 @@ def limb_scores(
     points = upper * (1 - low) + lower * low
 
     score = jnp.mean(points, axis=-1) + jnp.minimum(0.5 * height / length - 1, 0)
-    # Counts, as a mean of 8 in 10 needn't be the float 0.8.
-    enough = jnp.sum(points > least, axis=-1) >= np.ceil(share * samples - 1e-6)
+    # Counts are compared, because the mean of 8 in 10 may differ from the float 0.8.
+    enough = jnp.sum(points > threshold, axis=-1) >= np.ceil(share * samples - 1e-6)
     return jnp.where(there & enough, jnp.maximum(score, 0), 0)
 
 
@@ -191,16 +194,16 @@ def assemble(
     limb_scores,
     limbs: Limbs,
     *,
-    least_joints: int = 4,
-    least_score: float = 0.4,
+    min_joints: int = 4,
+    min_score: float = 0.4,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Puts the people of one image together from candidates, greedily, limb by limb (section 3.5).
 
-    Every candidate begins as a person of one joint. Of a limb the best pair of candidates with a
-    positive score is taken first, then the best of those that share no candidate with it, and so
-    on. The people to whom the two belong become one, provided that they have no joint in common;
-    otherwise the pair is dropped. Only limbs that hold a cycle can bring this about. The authors'
-    code then replaces a joint or lets two people share it; here a candidate belongs to one person.
+    At first every candidate is a person of one joint. For each limb, the pair of candidates with
+    the best positive score is taken first, then the best pair among the other candidates, and so
+    on. The two people to whom a pair belongs become one. If they have a joint in common, which can
+    only happen where the limbs form a cycle, the pair is dropped instead. There the authors' code
+    replaces a joint, or lets two people share it; here a candidate belongs to one person.
 
     Args:
       x: (J, n), candidates as from `peaks`.
@@ -208,14 +211,14 @@ def assemble(
       score: (J, n); 0 is an empty slot.
       limb_scores: (L, n, n), as from the function.
       limbs: L pairs of joints, the surest first.
-      least_joints: of a person; who has fewer is dropped.
-      least_score: of a person, the sum of the joints' and the limbs' scores by number of joints;
-        who has less is dropped. Both are those of the authors' code.
+      min_joints: a person with fewer joints is dropped.
+      min_score: a person is dropped whose joints' and limbs' scores sum up to less, divided by
+        the number of joints. Both defaults are those of the authors' code.
 
     Returns:
       people: (N, J, 3) float32, x, y and score of each joint; all 0 where it wasn't found.
-      sure: (N,) float32, the same sum by number of joints and limbs that a whole person has, the
-        greatest first: at most 1 for scores of at most 1.
+      scores: (N,) float32, the same sum divided by the number of joints and limbs of a whole
+        person, the highest first; at most 1 if no joint's or limb's score is higher.
     """
     x, y, score, limb_scores = (np.asarray(v, np.float64) for v in (x, y, score, limb_scores))
     owner = np.arange(score.size).reshape(score.shape)
@@ -232,7 +235,7 @@ def assemble(
             total[p] += scores[i, j]
 
     numbers, joints = np.unique(owner[score > 0], return_counts=True)
-    numbers = numbers[(joints >= least_joints) & (total[numbers] >= least_score * joints)]
+    numbers = numbers[(joints >= min_joints) & (total[numbers] >= min_score * joints)]
     numbers = numbers[np.argsort(-total[numbers], kind="stable")]
     people = np.zeros((len(numbers), len(score), 3), np.float32)
     for person, number in zip(people, numbers, strict=True):

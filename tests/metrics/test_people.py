@@ -198,6 +198,9 @@ class TestOksAp:
             scores = oks_ap([one_image([standing()], [0.9])], [truth], SIGMAS)
             assert np.isnan(list(scores.values())).all()
 
+    def test_of_no_images_is_nan(self):
+        assert np.isnan([*oks_ap([], [], SIGMAS).values()]).all()
+
     def test_who_has_no_labelled_joint_is_left_out(self):
         truths = [one_image([standing(), standing(500) * [1, 1, 0]])]
         scores = oks_ap([one_image([standing()], [0.9])], truths, SIGMAS)

@@ -11,7 +11,7 @@ import skimage.metrics
 from scipy.spatial.distance import cdist
 
 from seg_jax import metrics
-from seg_jax.datasets.source import VOID
+from seg_jax.labels import VOID
 from seg_jax.metrics import Counts
 
 count = jax.jit(metrics.count, static_argnames="classes")
@@ -187,17 +187,37 @@ class TestScores:
         for wrong in (counts_of(fp=2, tn=7), counts_of(fn=2, tn=7)):
             assert metrics.dice(wrong, empty=np.nan) == metrics.iou(wrong, empty=np.nan) == 0
 
-    def test_macro_leaves_absent_classes_out(self):
+    def test_a_mean_over_classes_leaves_absent_ones_out(self):
         labels = np.array([[[0, 0, 1, 1]], [[0, 0, 0, 0]]])
         prediction = np.array([[[0, 0, 1, 1]], [[0, 0, 0, 2]]])
         counts = count(prediction, labels, classes=4)
         dice = metrics.dice(counts, empty=np.nan)
         # Class 3 is nowhere; class 2 of the second image is a false alarm and counts as 0.
-        np.testing.assert_allclose(metrics.macro(dice), [1.0, (6 / 7 + 0) / 2])
-        np.testing.assert_allclose(metrics.macro(dice), np.nanmean(dice, axis=-1))
+        np.testing.assert_allclose(metrics.nanmean(dice), [1.0, (6 / 7 + 0) / 2])
+        np.testing.assert_allclose(metrics.nanmean(dice), np.nanmean(dice, axis=-1))
         np.testing.assert_array_equal(
-            metrics.macro([[np.nan, np.nan], [0.5, np.nan]]), [np.nan, 0.5]
+            metrics.nanmean([[np.nan, np.nan], [0.5, np.nan]]), [np.nan, 0.5]
         )
+
+
+class TestPooledScores:
+    def test_are_their_formulas(self):
+        #         there   not found   false alarm   nowhere
+        counts = Counts(
+            tp=np.array([6, 0, 0, 0]),
+            fp=np.array([2, 0, 2, 0]),
+            fn=np.array([2, 2, 0, 0]),
+            tn=np.array([0, 8, 8, 10]),
+        )
+        assert metrics.mean_iou(counts) == pytest.approx((6 / 10 + 0 + 0) / 3)
+        assert metrics.class_accuracy(counts) == pytest.approx((6 / 8 + 0) / 2)
+        assert metrics.global_accuracy(counts) == pytest.approx(6 / 10)
+        np.testing.assert_array_equal(counts.valid, 10)
+
+    def test_of_nothing_are_nan(self):
+        nothing = Counts(*np.zeros((4, 3), int))
+        for score in (metrics.mean_iou, metrics.class_accuracy, metrics.global_accuracy):
+            assert np.isnan(score(nothing))
 
 
 def blobs(seed, shape):
@@ -288,3 +308,31 @@ class TestBootstrap:
         assert metrics.bootstrap_interval(with_nan, **options) == expected
         assert metrics.bootstrap_interval([0.5], **options) == (0.5, 0.5)
         assert np.isnan(metrics.bootstrap_interval([np.nan], **options)).all()
+
+    def test_of_scores_is_that_of_the_mean(self):
+        values = np.random.default_rng(0).normal(size=30)
+
+        def scores(rows):
+            return {"mean": values[rows].mean(), "never": np.nan, "some": np.nan if rows[0] else 1}
+
+        intervals = metrics.bootstrap(scores, 30)
+        expected = metrics.bootstrap_interval(values, resamples=1000)
+        np.testing.assert_allclose(intervals["mean_ci95"], expected, atol=1e-6)
+        assert np.isnan(intervals["never_ci95"]).all()
+        assert intervals["some_ci95"] == [1, 1]
+        assert intervals.keys() == {"mean_ci95", "never_ci95", "some_ci95"}
+
+    def test_of_no_images_is_nan(self):
+        values = np.zeros((0, 3))
+        found = metrics.bootstrap(
+            lambda rows: {"iou": metrics.nanmean(metrics.sum_of_rows(values, rows)[:0])}, 0
+        )
+        assert np.isnan(found["iou_ci95"]).all()
+
+    def test_sum_of_rows_is_the_sum_of_those_rows(self):
+        rng = np.random.default_rng(0)
+        values = rng.integers(0, 2**31 - 1, (7, 2, 3), np.int32)
+        rows = rng.integers(7, size=7)
+        found = metrics.sum_of_rows(values, rows)
+        np.testing.assert_array_equal(found, values[rows].sum(0, dtype=np.int64))
+        assert found.dtype == np.float64

@@ -11,10 +11,11 @@ from pycocotools.cocoeval import COCOeval
 from quality import quality_by_sets
 from scipy.optimize import linear_sum_assignment
 
+from seg_jax.found import Segments
 from seg_jax.metrics.segments import (
-    Segments,
     Shared,
     bowl_precision,
+    compacted,
     counted,
     ious,
     mask_ap,
@@ -332,3 +333,52 @@ def test_nothing_found_where_something_is():
     assert panoptic_quality(matches(shared, 1)) == {"pq": 0, "sq": 0, "rq": 0}
     assert bowl_precision(matches(shared, 1)) == 0
     assert mask_ap([shared], [1]) == {"ap": 0, "ap50": 0, "ap75": 0}
+
+
+class TestCompacted:
+    @few(max_examples=20)
+    @hypothesis.given(seed=seeds)
+    def test_has_the_scores_of_all(self, seed):
+        rng = np.random.default_rng(seed)
+        whole = [host(share(*scene(rng))) for _ in range(3)]
+        small = [compacted(image) for image in whole]
+        for a, b in zip(scores_of(small), scores_of(whole), strict=True):
+            np.testing.assert_array_equal(a, b)
+        for a, b in zip(small, whole, strict=True):
+            assert a.known == b.known
+            for x, y in zip(counted(a), counted(b), strict=True):
+                assert x.sum() == y.sum()
+
+    def test_has_as_many_rows_and_columns_as_there_are_segments(self):
+        shared = strips([0, 3, 3, 3, 5], [2, 2, 0, 0, 4], [1, 1, 1, 1, 0], kinds=(0, *[1] * 9))
+        small = compacted(shared)
+        np.testing.assert_array_equal(small.pixels, [[0, 1, 0], [2, 1, 0], [0, 0, 1]])
+        assert (len(small.found), len(small.score), len(small.true)) == (3, 3, 2)
+        assert small.known
+        again = compacted(small)
+        for a, b in zip(again, small, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+    def test_keeps_whether_a_pixel_is_known(self):
+        for valid in ([1, 0, 0], [0, 0, 0]):
+            small = compacted(strips([0, 0, 0], [0, 0, 0], valid))
+            assert small.known == any(valid)
+            np.testing.assert_array_equal(small.pixels, [[sum(valid), 3 - sum(valid)]])
+
+
+def test_of_no_images_there_is_no_ap():
+    assert np.isnan([*mask_ap([], [1, 2]).values()]).all()
+
+
+def test_numbers_of_16_bits_are_counted_as_any_others():
+    """As `Found` holds them: the products of numbers and columns don't fit into 16 bits."""
+    rng = np.random.default_rng(0)
+    count = 700
+    number, true = rng.integers(0, count, (2, 20, 30))
+    categories, scores = np.ones(count, np.int32), np.ones(count, np.float32)
+    found = [Segments(number.astype(t), categories, scores) for t in (np.uint16, np.int32)]
+    truth = Segments(true.astype(np.int32), categories, scores)
+    valid = np.ones(true.shape, bool)
+    narrow, wide = (share(each, truth, valid).pixels for each in found)
+    np.testing.assert_array_equal(narrow, wide)
+    assert int(wide[number[0, 0], true[0, 0]]) >= 1

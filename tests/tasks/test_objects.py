@@ -14,7 +14,7 @@ seeds = st.integers(0, 2**32 - 1)
 SIZE = 48, 60
 PIXELS = np.moveaxis(np.mgrid[: SIZE[0], : SIZE[1]], 0, -1)
 
-targets = jax.jit(objects.targets, static_argnames=("objects", "sigma"))
+targets = jax.jit(objects.targets, static_argnames=("max_objects", "sigma"))
 nearest_centre = jax.jit(objects.nearest_centre)
 
 
@@ -38,7 +38,7 @@ class TestTargets:
         instance = ellipses(rng)
         valid = rng.random(SIZE) < 0.8
         valid[:12] = False  # the objects that nobody sees have no centre
-        heat, offsets, inside = targets(instance, valid, objects=24, sigma=3.5)
+        heat, offsets, inside = targets(instance, valid, max_objects=24, sigma=3.5)
         seen = np.where(valid, instance, 0)
         np.testing.assert_array_equal(inside, seen > 0)
         numbers = np.unique(seen[seen > 0])
@@ -52,7 +52,7 @@ class TestTargets:
 
     def test_nothing_is_far_from_all_centres(self):
         nothing = np.zeros(SIZE, np.int32)
-        heat, _, inside = targets(nothing, nothing == 0, objects=24, sigma=3.5)
+        heat, _, inside = targets(nothing, nothing == 0, max_objects=24, sigma=3.5)
         assert not heat.any()
         assert not inside.any()
 

@@ -1,6 +1,5 @@
 import dataclasses
 import json
-from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -10,17 +9,21 @@ from tiny import TINY
 from seg_jax import cli
 from seg_jax.datasets import Dancers, Nuclei
 from seg_jax.errors import InputError
-from seg_jax.inference.predict import predict_files
-from seg_jax.losses import Loss
+from seg_jax.losses import Loss, total_of
 from seg_jax.models import UNet
-from seg_jax.tasks import Panoptic, Pose, Together
+from seg_jax.resize import Resize
+from seg_jax.run.config import check
+from seg_jax.run.load import load
+from seg_jax.run.predict import predict_files
+from seg_jax.tasks import Panoptic, PanopticPose, Pose
 
 DATA = Dancers(train=4, val=2, test=2, size=32)
-TASK = Together(panoptic=Panoptic(objects=8), pose=Pose(people=8), weight=0.5)
+LABELS, SIZE = DATA.labels, (32, 32)
+TASK = PanopticPose(panoptic=Panoptic(max_objects=8), pose=Pose(max_people=8), pose_weight=0.5)
 
 
 def random_batch():
-    examples = [TASK.arrays(DATA, example, (32, 32)) for example in DATA.read("val")]
+    examples = [TASK.arrays(LABELS, example, SIZE) for example in DATA.read("val")]
     batch = {name: np.stack([e[name] for e in examples]) for name in examples[0]}
     maps = np.random.default_rng(0).normal(size=(2, 32, 32, 49)).astype(np.float32)
     batch |= {"label": batch["label"].astype(np.int32), "valid": batch["label"] != 255}
@@ -29,50 +32,47 @@ def random_batch():
 
 def test_maps_and_losses_are_those_of_both():
     batch, maps = random_batch()
-    names = TASK.maps(DATA)
-    assert names == TASK.panoptic.maps(DATA) + TASK.pose.maps(DATA)
+    names = TASK.maps(LABELS)
+    assert names == TASK.panoptic.maps(LABELS) + TASK.pose.maps(LABELS)
     assert len(names) == 49
-    first = TASK.panoptic.objective(DATA, maps[..., :9], batch)
-    second = TASK.pose.objective(DATA, maps[..., 9:], batch)
-    both = TASK.objective(DATA, maps, batch)
-    np.testing.assert_allclose(both, first + 0.5 * second, rtol=1e-6)
+    first = TASK.panoptic.objective(LABELS, maps[..., :9], batch)
+    second = TASK.pose.objective(LABELS, maps[..., 9:], batch)
+    both = TASK.objective(LABELS, maps, batch)
+    assert both.keys() == {"cross_entropy", "centre", "offset", "heat", "field"}
+    np.testing.assert_allclose(total_of(both), total_of(first) + 0.5 * total_of(second), rtol=1e-6)
 
 
 @pytest.mark.parametrize("axes", [(1,), (2,), (1, 2)])
 def test_each_part_is_mirrored_and_resized_as_its_task_does(axes):
     _, maps = random_batch()
-    predictions = np.asarray(TASK.predictions(DATA, maps))
-    found = TASK.mirrored(DATA, predictions, axes)
+    predictions = TASK.predictions(LABELS, maps, SIZE)
+    found = TASK.mirrored(LABELS, predictions, axes)
     np.testing.assert_array_equal(
-        found[..., :9], TASK.panoptic.mirrored(DATA, predictions[..., :9], axes)
+        found[..., :9], TASK.panoptic.mirrored(LABELS, predictions[..., :9], axes)
     )
     np.testing.assert_array_equal(
-        found[..., 9:], TASK.pose.mirrored(DATA, predictions[..., 9:], axes)
+        found[..., 9:], TASK.pose.mirrored(LABELS, predictions[..., 9:], axes)
     )
-    larger = TASK.resized(DATA, predictions[0], (48, 40))
+    resize = Resize.between(SIZE, (48, 40))
+    larger = TASK.resized(LABELS, predictions, resize)
     np.testing.assert_array_equal(
-        larger[..., :9], TASK.panoptic.resized(DATA, predictions[0, ..., :9], (48, 40))
+        larger[..., :9], TASK.panoptic.resized(LABELS, predictions[..., :9], resize)
+    )
+    np.testing.assert_array_equal(
+        larger[..., 9:], TASK.pose.resized(LABELS, predictions[..., 9:], resize)
     )
 
 
 def test_coarse_maps_are_refused_as_objects_need_all():
-    with pytest.raises(InputError, match=r"task.pose.stride is 2.*set --task.pose.stride 1"):
-        Together(pose=Pose(stride=2))
+    model = UNet(features=(4, 8), stride=2)
+    experiment = dataclasses.replace(TINY, model=model, data=DATA, task=TASK, size=SIZE)
+    with pytest.raises(InputError, match=r"model.stride is 2.*set --model.stride 1"):
+        check(experiment, devices=1)
 
 
 def test_data_without_joints_is_refused():
-    with pytest.raises(InputError, match="Nuclei has no joints"):
-        TASK.check(Nuclei())
-
-
-def test_skeletons_have_a_category_that_is_free():
-    class Numbered(Dancers):
-        category_ids: ClassVar = {"wall": 118, "floor": 92, "person": 1}
-
-    for data, ids in ((DATA, [1, 2, 3, 4]), (Numbered(), [118, 92, 1, 119])):
-        categories = TASK.categories(data)
-        assert [c["name"] for c in categories] == ["wall", "floor", "person", "skeleton"]
-        assert [c["id"] for c in categories] == ids
+    with pytest.raises(InputError, match="data: has no joints"):
+        TASK.check(Nuclei().labels)
 
 
 def test_an_experiment_goes_all_the_way(tmp_path):
@@ -86,17 +86,19 @@ def test_an_experiment_goes_all_the_way(tmp_path):
         workdir=tmp_path / "run",
     )
     cli.run_experiment(experiment)
-    scores = json.loads((tmp_path / "run" / "scores.json").read_text())
+    evaluation = tmp_path / "run" / "evaluations" / "test"
+    scores = json.loads((evaluation / "scores.json").read_text())
     assert scores["best"] == "pq_ap"
     assert {"pq", "ap", "pck", "mask_ap"} <= scores.keys()
     assert {"person", "arm", "left_knee"} <= scores["per_class"].keys()
     (first, *_) = DATA.read("test")
-    with Image.open(tmp_path / "run" / "overlays" / f"{first.id}.jpg") as picture:
+    with Image.open(evaluation / "overlays" / f"{first.id}.jpg") as picture:
         assert picture.width > 2 * 32
     Image.fromarray(first.image).resize((40, 30)).save(tmp_path / "someone.jpg")
-    predict_files(tmp_path / "run", [tmp_path / "someone.jpg"], tmp_path / "out")
-    for folder, file, count in (("run", f"{first.id}.png", 2), ("out", "someone.png", 1)):
-        predictions = tmp_path / folder / "predictions"
+    out = tmp_path / "out"
+    predict_files(load(tmp_path / "run"), [tmp_path / "someone.jpg"], out)
+    for folder, file, count in ((evaluation, f"{first.id}.png", 2), (out, "someone.png", 1)):
+        predictions = folder / "predictions"
         coco, panoptic = (
             json.loads((predictions / f"{name}.json").read_text()) for name in ("coco", "panoptic")
         )
@@ -116,21 +118,27 @@ def test_an_experiment_goes_all_the_way(tmp_path):
 
 
 def test_class_weights_name_the_flag_of_their_task():
-    task = Together(panoptic=Panoptic(Loss(class_weights=(1.0, 2.0))))
+    task = PanopticPose(panoptic=Panoptic(Loss(class_weights=(1.0, 2.0))))
     with pytest.raises(InputError, match=r"set --task\.panoptic\.loss\.class-weights to \d"):
-        task.check(DATA)
+        task.check(LABELS)
 
 
 @pytest.mark.parametrize(
-    ("task", "mend"),
+    ("task", "fix"),
     [
-        (Together(panoptic=Panoptic(objects=1)), r"set --task\.panoptic\.objects \d"),
-        (Together(pose=Pose(people=1)), r"set --task\.pose\.people \d"),
+        (
+            PanopticPose(panoptic=Panoptic(max_objects=1)),
+            r"but task\.panoptic\.max_objects is 1; set --task\.panoptic\.max-objects \d",
+        ),
+        (
+            PanopticPose(pose=Pose(max_people=1)),
+            r"but task\.pose\.max_people is 1; set --task\.pose\.max-people \d",
+        ),
     ],
 )
-def test_what_is_too_many_names_the_flag_of_its_task(task, mend):
+def test_what_is_too_many_names_the_flag_of_its_task(task, fix):
     crowd = max(Dancers(train=4, size=32, people=(4, 5)).read("train"), key=lambda e: len(e.joints))
-    with pytest.raises(InputError, match=mend):
-        task.arrays(DATA, crowd, (32, 32))
+    with pytest.raises(InputError, match=fix):
+        task.arrays(LABELS, crowd, SIZE)
     with pytest.raises(InputError, match=r"^task\.1: has"):
-        task.arrays(DATA, crowd._replace(id="task.1"), (32, 32))
+        task.arrays(LABELS, crowd._replace(id="task.1"), SIZE)

@@ -313,7 +313,7 @@ class TestAssemble:
                 person[joint] = np.stack([v[joint, slot] for v in (x, y, score)], axis=-1)
                 expected.append((total / 13, person))
         expected.sort(key=lambda pair: -pair[0])
-        people, sure = assemble(x, y, score, pairs, limbs, least_joints=3, least_score=0.7)
+        people, sure = assemble(x, y, score, pairs, limbs, min_joints=3, min_score=0.7)
         assert people.dtype == sure.dtype == np.float32
         assert people.shape == (len(expected), 7, 3)
         np.testing.assert_allclose(sure, [s for s, _ in expected], rtol=1e-5)
@@ -327,7 +327,7 @@ class TestAssemble:
         score = rng.uniform(0.1, 1, (17, 4))
         x = np.arange(1, 17 * 4 + 1).reshape(17, 4)
         pairs = rng.random((19, 4, 4)) * (rng.random((19, 4, 4)) < 0.4)
-        people, sure = assemble(x, x, score, pairs, COCO_LIMBS, least_joints=1, least_score=0)
+        people, sure = assemble(x, x, score, pairs, COCO_LIMBS, min_joints=1, min_score=0)
         used = people[..., 0][people[..., 2] > 0]
         assert sorted(used) == sorted(x.ravel())
         assert (np.diff(sure) <= 0).all()
@@ -338,7 +338,7 @@ class TestAssemble:
         pairs[:2] = np.eye(2)
         pairs[2, 0, 1] = 0.9  # from the first's joint 0 to the second's joint 2
         x = np.arange(6.0).reshape(3, 2)
-        people, _ = assemble(x, x, np.ones((3, 2)), pairs, limbs, least_joints=3)
+        people, _ = assemble(x, x, np.ones((3, 2)), pairs, limbs, min_joints=3)
         assert sorted(people[..., 0].tolist()) == [[0, 2, 4], [1, 3, 5]]
 
     def test_halves_that_begin_apart_become_one(self):
@@ -352,9 +352,9 @@ class TestAssemble:
     def test_who_has_few_joints_or_little_score_is_dropped(self):
         x = y = np.zeros((3, 1))
         arguments = x, y, np.full((3, 1), 0.3), np.full((2, 1, 1), 0.3), ((0, 1), (1, 2))
-        assert len(assemble(*arguments, least_joints=3)[0]) == 1
-        assert len(assemble(*arguments, least_joints=4)[0]) == 0
-        people, sure = assemble(*arguments, least_joints=3, least_score=0.51)
+        assert len(assemble(*arguments, min_joints=3)[0]) == 1
+        assert len(assemble(*arguments, min_joints=4)[0]) == 0
+        people, sure = assemble(*arguments, min_joints=3, min_score=0.51)
         assert people.shape == (0, 3, 3)
         assert sure.shape == (0,)
 
@@ -370,7 +370,7 @@ class TestAssemble:
         moved_pairs = [
             scores[mixed[a]][:, mixed[b]] for (a, b), scores in zip(limbs, pairs, strict=True)
         ]
-        everybody = {"least_joints": 1, "least_score": 0}
+        everybody = {"min_joints": 1, "min_score": 0}
         people, sure = assemble(x, y, score, pairs, limbs, **everybody)
         again, sure_again = assemble(*moved, moved_pairs, limbs, **everybody)
         np.testing.assert_allclose(sure, sure_again, rtol=1e-6)
@@ -401,14 +401,14 @@ class TestRoundTrip:
     def test_who_lacks_a_joint_in_the_middle_comes_back_in_parts(self):
         truth = crowd(np.random.default_rng(0), 1)
         truth[0, 12, 2] = 0  # the neck
-        people, _ = read(*maps_of(truth), least_joints=3)
+        people, _ = read(*maps_of(truth), min_joints=3)
         parts = [[0, 1, 2], [3, 4, 5], [6, 7, 8], [9, 10, 11]]  # legs and arms
         assert sorted(np.nonzero(p[:, 2])[0].tolist() for p in people) == parts
 
     def test_crossing_limbs_are_told_apart(self):
         limbs = (0, 1), (1, 2)
         truth = joints_of([[(10, 10), (50, 50), (50, 80)], [(10, 50), (50, 10), (90, 10)]])
-        people, _ = read(*maps_of(truth, limbs), limbs, least_joints=3)
+        people, _ = read(*maps_of(truth, limbs), limbs, min_joints=3)
         assert_same_people(people, truth)
 
     @pytest.mark.parametrize("shift", [(6, 0), (12, 3), (7, -6)])
