@@ -1,1 +1,1 @@
-"""What a network found, as files that other programs read."""
+"""What is found in images, as files that other programs read."""

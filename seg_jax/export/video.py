@@ -1,4 +1,4 @@
-"""Videos as frames, and pictures as a video, with OpenCV, which is the optional extra `video`."""
+"""Reads videos as frames and writes pictures as a video, by OpenCV (the optional extra `video`)."""
 
 import sys
 from collections.abc import Iterable, Iterator
@@ -19,7 +19,7 @@ class Video(NamedTuple):
     """A video that is being read."""
 
     rate: float
-    """Frames a second, of those that are taken."""
+    """Frames a second, counting those that are taken."""
 
     count: int | None
     """How many are taken, as far as the file says."""
@@ -29,11 +29,11 @@ class Video(NamedTuple):
 
 
 def read_frames(path: Path, every: int = 1, channels: int = 3) -> Video:
-    """Opens a video, upright as its file says; its frames are decoded as they are asked for.
+    """Opens a video; its frames are upright and are decoded one by one as they are asked for.
 
     Args:
       path: the file.
-      every: take the first frame and each that comes so many later.
+      every: 1 for all frames, 2 for every second one …; the first is always taken.
       channels: 3 for RGB, 1 for greyscale.
 
     Raises:
@@ -70,7 +70,7 @@ def read_frames(path: Path, every: int = 1, channels: int = 3) -> Video:
 
 
 def write_video(path: Path, rate: float, pictures: Iterable[Path]) -> None:
-    """Joins pictures of one size into an MPEG-4 video; an odd side grows by a pixel.
+    """Joins pictures of one size into an MPEG-4 video; an odd side is padded by a pixel.
 
     MPEG-4 Part 2 is the one codec that OpenCV's wheels write on every system.
 
@@ -106,9 +106,9 @@ def write_video(path: Path, rate: float, pictures: Iterable[Path]) -> None:
                     f"{picture} is {image.shape[1]}×{image.shape[0]}, those before it "
                     f"{size[1]}×{size[0]}; a video has frames of one size"
                 )
-            edges = [(0, side % 2) for side in size]
-            filled = np.pad(image, [*edges, (0, 0)], mode="edge")
-            writer.write(cv2.cvtColor(filled, cv2.COLOR_RGB2BGR))
+            padding = [(0, side % 2) for side in size]
+            padded = np.pad(image, [*padding, (0, 0)], mode="edge")
+            writer.write(cv2.cvtColor(padded, cv2.COLOR_RGB2BGR))
     finally:
         writer.release()
 

@@ -1,21 +1,30 @@
+import subprocess
+import sys
+
 import hypothesis.extra.numpy as arrays
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from skimage.segmentation import find_boundaries
 
-from seg_jax.datasets.source import VOID
 from seg_jax.export.overlay import (
     PREDICTED,
     TRUE,
     UNKNOWN,
     class_colour,
+    draw,
+    legend,
     overlay,
     segment_overlay,
     shrunk,
     skeleton_overlay,
+    write_overlay,
 )
+from seg_jax.found import Found, Segments
+from seg_jax.labels import VOID, Example, Labels, Skeleton
+from seg_jax.resize import resize_label, resize_points
 
 
 def changed(picture, image):
@@ -151,15 +160,12 @@ class TestSegmentOverlay:
         rim = np.all(drawn == class_colour(0), axis=-1)
         assert rim[4].nonzero()[0].tolist() == [597, 598, 599]
 
-    def test_stands_beside_its_truth(self):
+    def test_greyscale_is_drawn_in_colour(self):
         rng = np.random.default_rng(0)
-        found, true = rng.integers(0, 4, (2, 12, 10))
-        image = rng.integers(0, 256, (12, 10, 3), np.uint8)
-        both = segment_overlay(image, found, true)
-        assert both.shape == (12, 22, 3)
-        np.testing.assert_array_equal(both[:, :10], segment_overlay(image, found))
-        np.testing.assert_array_equal(both[:, 10:12], 255)
-        np.testing.assert_array_equal(both[:, 12:], segment_overlay(image, true))
+        image, numbers = rng.integers(0, 256, (9, 7, 1), np.uint8), rng.integers(0, 4, (9, 7))
+        drawn = segment_overlay(image, numbers)
+        assert (drawn.shape, drawn.dtype) == ((9, 7, 3), np.uint8)
+        np.testing.assert_array_equal(drawn, segment_overlay(np.repeat(image, 3, axis=2), numbers))
 
 
 class TestShrunk:
@@ -212,11 +218,139 @@ class TestSkeletonOverlay:
         nobody = skeleton_overlay(image, np.zeros((0, 3, 3)), self.limbs)
         np.testing.assert_array_equal(nobody, image)
 
-    def test_stands_beside_its_truth(self):
-        image = np.random.default_rng(0).integers(0, 256, (32, 40, 3), np.uint8)
-        found, true = self.people[:1], self.people[1:]
-        both = skeleton_overlay(image, found, self.limbs, true)
+
+CELLS = Labels(("cell",), things=("cell",))
+SKELETON = Skeleton(("a", "b", "c"), ((0, 1), (1, 2)), (0, 1, 2), (0.1, 0.1, 0.1))
+STREET = Labels(("background", "road", "person"), things=("person",), skeleton=SKELETON)
+
+
+class TestDraw:
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (32, 40, 3), np.uint8)
+    people = rng.uniform(2, 30, (3, 3, 3)).astype(np.float32)
+
+    def example(self, label=None, instance=None, joints=None):
+        label = np.zeros((32, 40), np.uint8) if label is None else label
+        return Example("a", self.image, label, instance, joints)
+
+    def segments(self, labels):
+        """Three objects, then stuff; categories by turns."""
+        count = 3 + len(labels.categories)
+        category = np.resize(np.arange(1, len(labels.categories) + 1), count + 1)
+        category[0] = 0
+        number = self.rng.integers(0, count + 1, (32, 40), np.uint16)
+        return Segments(number, category, np.ones(count + 1))
+
+    def skeletons(self, people):
+        return Found(skeletons=people, skeleton_scores=np.ones(len(people), np.float32))
+
+    @pytest.mark.parametrize("classes", [("lesion",), ("background", "cat", "dog")])
+    def test_regions_are_drawn_as_by_overlay(self, classes):
+        found, true = self.rng.integers(0, 2, (2, 32, 40), np.uint8)
+        for label, truth in ((None, None), (true, self.example(true))):
+            drawn = draw(Labels(classes), Found(label=found), self.image, truth)
+            np.testing.assert_array_equal(drawn, overlay(self.image, found, label, classes))
+
+    def test_objects_stand_beside_the_truth(self):
+        segments = self.segments(CELLS)
+        found, true = Found(segments=segments), self.rng.integers(0, 4, (32, 40), np.uint16)
+        both = draw(CELLS, found, self.image, self.example(instance=true))
         assert both.shape == (32, 82, 3)
-        np.testing.assert_array_equal(both[:, :40], skeleton_overlay(image, found, self.limbs))
+        np.testing.assert_array_equal(both[:, :40], segment_overlay(self.image, segments.number))
         np.testing.assert_array_equal(both[:, 40:42], 255)
-        np.testing.assert_array_equal(both[:, 42:], skeleton_overlay(image, true, self.limbs))
+        np.testing.assert_array_equal(both[:, 42:], segment_overlay(self.image, true))
+        np.testing.assert_array_equal(draw(CELLS, found, self.image), both[:, :40])
+
+    def test_stuff_and_labels_are_left_clear(self):
+        segments = self.segments(STREET)
+        things = [n for n, category in enumerate(segments.category) if category == 2]
+        assert things == [1, 3, 5]
+        label = self.rng.integers(0, 3, (32, 40), np.uint8)
+        drawn = draw(STREET, Found(label=label, segments=segments), self.image)
+        objects = np.where(np.isin(segments.number, things), segments.number, 0)
+        np.testing.assert_array_equal(drawn, segment_overlay(self.image, objects))
+        clear = ~np.isin(segments.number, things)
+        np.testing.assert_array_equal(drawn[clear], self.image[clear])
+
+    def test_skeletons_stand_beside_the_truth(self):
+        found, true = self.people[:1], self.people[1:]
+        both = draw(STREET, self.skeletons(found), self.image, self.example(joints=true))
+        assert both.shape == (32, 82, 3)
+        left, right = (skeleton_overlay(self.image, x, SKELETON.limbs) for x in (found, true))
+        np.testing.assert_array_equal(both[:, :40], left)
+        np.testing.assert_array_equal(both[:, 40:42], 255)
+        np.testing.assert_array_equal(both[:, 42:], right)
+        alone = draw(STREET, self.skeletons(found), self.image)
+        np.testing.assert_array_equal(alone, left)
+
+    def test_skeletons_are_drawn_over_objects(self):
+        segments, true = self.segments(CELLS), self.rng.integers(0, 4, (32, 40), np.uint16)
+        labels = Labels(("cell",), things=("cell",), skeleton=SKELETON)
+        found = Found(segments=segments, skeletons=self.people[:1])
+        truth = self.example(instance=true, joints=self.people[1:])
+        both = draw(labels, found, self.image, truth)
+        for side, objects, people in (
+            (both[:, :40], segments.number, self.people[:1]),
+            (both[:, 42:], true, self.people[1:]),
+        ):
+            below = segment_overlay(self.image, objects)
+            np.testing.assert_array_equal(side, skeleton_overlay(below, people, SKELETON.limbs))
+
+    def test_a_large_image_is_drawn_smaller(self):
+        size, small = (900, 1536), (450, 768)
+        image = self.rng.integers(0, 256, (*size, 3), np.uint8)
+        number = self.rng.integers(0, 3, size, np.uint16)
+        label = number.astype(np.uint8)
+        segments = Segments(number, np.array([0, 1, 1]), np.ones(3))
+        people = self.people * (50, 25, 1)
+        expected = segment_overlay(shrunk(image), resize_label(number, small))
+        found = Found(label=label, segments=segments)
+        np.testing.assert_array_equal(draw(CELLS, found, image), expected)
+        places = resize_points(people[..., :2], size, small)
+        places = np.concatenate([places, people[..., 2:]], -1)
+        expected = skeleton_overlay(shrunk(image), places, SKELETON.limbs)
+        np.testing.assert_array_equal(draw(STREET, self.skeletons(people), image), expected)
+        names = ("background", "road", "person")
+        expected = overlay(shrunk(image), resize_label(label, small), classes=names)
+        np.testing.assert_array_equal(draw(STREET, Found(label=label), image), expected)
+
+    def test_joints_of_a_large_image_stay_at_their_places(self):
+        image = np.zeros((1152, 1152, 3), np.uint8)
+        people = self.people * (35, 35, 1)
+        drawn = draw(STREET, self.skeletons(people), image)
+        assert drawn.shape == (768, 768, 3)
+        row, column = np.nonzero(drawn.max(-1) > 128)
+        shown = resize_points(people[..., :2], image.shape[:2], drawn.shape[:2])
+        for places, joints in ((column, shown[..., 0]), (row, shown[..., 1])):
+            for end in (np.min, np.max):  # a joint's disc has a radius of 5 pixels
+                np.testing.assert_allclose(end(places), end(joints), atol=6)
+
+    def test_is_written_as_a_jpeg(self, tmp_path):
+        picture = np.full((32, 40, 3), 90, np.uint8)
+        write_overlay(tmp_path, "a.b", picture)
+        with Image.open(tmp_path / "overlays" / "a.b.jpg") as written:
+            np.testing.assert_allclose(np.asarray(written), picture, atol=2)
+
+
+class TestLegend:
+    def test_of_one_region(self):
+        colours = {"predicted": PREDICTED, "true": TRUE, "unknown": UNKNOWN}
+        assert legend(Labels(("lesion",)), ("label",)) == (colours, "", False)
+
+    def test_of_several_classes(self):
+        found = legend(STREET, ("label",))
+        colours = {"road": class_colour(1), "person": class_colour(2), "unknown": UNKNOWN}
+        assert found == (colours, "Left: predicted. Right: true.", True)
+        assert list(found.colours) == ["road", "person", "unknown"]
+
+    @pytest.mark.parametrize(
+        "finds", [("label", "segments"), ("skeletons",), ("label", "segments", "skeletons")]
+    )
+    def test_of_objects_and_people(self, finds):
+        note = "Left: predicted, each object or person in a colour of its own. Right: true."
+        assert legend(STREET, finds) == ({}, note, True)
+
+
+def test_drawing_needs_no_matplotlib():
+    code = "import sys, seg_jax.export.overlay; sys.exit('matplotlib' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
