@@ -1,157 +1,160 @@
-"""Scores of a network on a part of its data set.
+"""Scores of a network: of batches while it trains, and of images one by one afterwards.
 
-Per-image scores are kept; what is reported is their mean, or one score of all images together, as
-the task says, with 95 % bootstrap intervals over images. At the training size scores compare with
-papers, at each image's own size they are what a user gets.
+Of each image a small record is kept, so memory hardly grows with the number of images. At the
+training size scores compare with papers, at each image's own size they are what a user gets.
 """
 
-import csv
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from tqdm import tqdm
 
-from seg_jax.datasets.source import VOID, Example, Part
-from seg_jax.errors import InputError
-from seg_jax.files import write_json
-from seg_jax.inference.predict import (
-    CocoFiles,
-    decoder,
-    fill_up,
-    filled_up,
-    load,
-    predicted,
-    predictor,
-)
+from seg_jax.found import Found
+from seg_jax.inference.predictor import Predictor, pad
+from seg_jax.labels import VOID, Example, Kind, Labels
 from seg_jax.pipeline.batches import Examples, evaluation_batches
-from seg_jax.run.config import Experiment
 from seg_jax.step import Batch, Step, Variables
+from seg_jax.tasks import Task
+from seg_jax.tasks.task import Decoded
 
 
-def measurement(experiment: Experiment) -> Callable[[jax.Array, Batch], Any]:
+def measurement(task: Task, labels: Labels) -> Callable[[jax.Array, Batch], Any]:
     """What `step.make_eval_step` does with a network's maps and a batch."""
-    task, data = experiment.task, experiment.data
 
     def measure(maps: jax.Array, batch: Batch) -> Any:
-        return task.measure(data, task.decode(data, task.predictions(data, maps)), batch)
+        predictions = task.predictions(labels, maps, batch["label"].shape[1:])
+        return task.measure(labels, task.decode(labels, predictions), batch)
 
     return measure
 
 
 def validate(
-    experiment: Experiment,
+    task: Task,
+    labels: Labels,
     eval_step: Step,
     variables: Variables,
     examples: Examples,
     *,
+    batch_size: int,
     rows: slice = slice(None),
 ) -> dict[str, float]:
     """Loss and scores at the training size, each image counted once.
 
     Args:
-      experiment: names the task and the size of a batch.
+      task: says how it is scored.
+      labels: what the labels mean.
       eval_step: measures a whole batch from this host's rows of it.
       variables: of the model.
       examples: what is scored.
+      batch_size: of all hosts together.
       rows: this host's rows of each batch.
     """
-    measured, losses = [], []
-    for real, batch in evaluation_batches(examples, batch_size=experiment.batch_size, rows=rows):
-        of_batch, loss = eval_step(variables, batch)
-        measured.append(jax.tree.map(lambda x, real=real: np.asarray(x)[:real], of_batch))
-        losses += [float(loss)] * real
-    scores = experiment.task.scores(experiment.data, _joined(measured))
-    return {"loss": float(np.mean(losses)), **scores}
+    records, losses = [], []
+    for count, batch in evaluation_batches(examples, batch_size=batch_size, rows=rows):
+        measured, loss = eval_step(variables, batch)
+        measured = jax.tree.map(np.asarray, measured)
+        for k in range(count):
+            one = jax.tree.map(lambda x, k=k: x[k], measured)
+            records.append(task.record(labels, one))
+        losses += [float(loss)] * count
+    return {"loss": float(np.mean(losses)), **task.scores(labels, records)}
 
 
-def evaluate(
-    workdir: Path, part: Part = "test", *, scales: tuple[float, ...] | None = None
-) -> dict:
-    """Scores a workdir's network and writes what it found.
+class Scored(NamedTuple):
+    """What is kept of an image for the scores."""
 
-    Writes scores.json, per_image.csv, predictions/ID.png (at the images' own sizes) and
-    overlays/ID.jpg into the workdir; where the task has objects, predictions/coco.json; where it
-    has stuff as well, predictions/panoptic.json and predictions/panoptic/ID.png.
+    id: str
+    group: str
+    at_training_size: Any
+    """A task's record; None where the network sees tiles, not the image at one size."""
+    at_own_size: Any
+    details: dict[str, float]
 
-    Args:
-      workdir: a run's.
-      part: of its data set.
-      scales: of the training size at which predictions are averaged; the experiment's if not given.
 
-    Returns:
-      What scores.json holds, where null stands for NaN.
+def score(
+    predictor: Predictor, examples: Iterable[Example]
+) -> Iterator[tuple[Example, Found, Scored]]:
+    """Each example, what is found in it at its own size, and what is kept of it for the scores."""
+    task, labels = predictor.task, predictor.labels
+    named = ((example, example.image) for example in examples)
+    for example, image, maps in predictor.predictions(named):
+        own, grid = image.shape[:2], tuple(maps.shape[:2])
+        tiled = predictor.rows is not None
+        decoded = predictor.decode(maps, own)
+        found = predictor.found_in(decoded, maps, own)
+        measured = _measured(predictor, decoded, example, own, padded=tiled or grid != own)
+        at_own = at_grid = task.record(labels, measured, found)
+        if tiled:
+            at_grid = None
+        elif grid != own:
+            decoded = predictor.decode(maps, grid)
+            measured = _measured(predictor, decoded, example, grid, padded=False)
+            at_grid = task.record(labels, measured)
+        details = task.details(labels, found, example)
+        yield example, found, Scored(example.id, example.group, at_grid, at_own, details)
+
+
+def summary(predictor: Predictor, scored: Sequence[Scored]) -> dict[str, Any]:
+    """The scores of all images, first at the training size, then as `own_size` at their own.
+
+    Where the network saw tiles, there is no training size: then the first are at the own size.
     """
-    experiment, variables, step = load(workdir, scales)
-    task, data, size = experiment.task, experiment.data, experiment.size
-    predict, decode = predictor(experiment, variables), decoder(experiment)
-    measure = jax.jit(partial(task.measure, data))
-
-    def measured(decoded: Any, example: Example, size: tuple[int, int]) -> Any:
-        truth = task.arrays(data, example, size)
-        if size != experiment.size:
-            label = fill_up(truth["label"], VOID)
-            truth = filled_up(truth, size)
-            truth["label"] = label
-        label = truth["label"]
-        batch = {**truth, "label": label.astype(np.int32), "valid": label != VOID}
-        return jax.tree.map(np.asarray, measure(*jax.tree.map(lambda x: x[None], (decoded, batch))))
-
-    coco = CocoFiles(experiment)
-    entries = data.image_entries(part) if hasattr(data, "image_entries") else {}
-    rows, at_size, at_own, details = [], [], [], []
-    examples = tqdm(data.read(part), desc=part, unit="image")
-    # Not by batches, which may be for a pod's devices.
-    for example, image, maps in predicted(predict, ((each, each.image) for each in examples)):
-        own_size = image.shape[:2]
-        own = decode(maps, own_size)
-        at_size.append(measured(decode(maps, size), example, size))
-        at_own.append(measured(own, example, own_size))
-        details.append(task.details(data, own, example))
-        own_scores = task.scores(data, at_own[-1])
-        rows.append(
-            {"id": example.id}
-            | task.scores(data, at_size[-1])
-            | {f"own_{name}": value for name, value in own_scores.items()}
-            | details[-1]
-        )
-        objects = task.save(data, own, workdir, example.id, image, example)
-        coco.add(example.id, entries.get(example.id, {"file_name": example.id}), image, objects)
-    if not rows:
-        raise InputError(f"data: the {part} part holds no image; name another part")
-    coco.write(workdir)
-
-    scores = {"part": part, "step": step, "n": len(rows), "best": task.best}
-    scores["scales"] = list(experiment.test_scales)
-    scores |= task.summary(data, _joined(at_size), [])
-    own = task.summary(data, _joined(at_own), details)
-    scores["own_size"] = {name: value for name, value in own.items() if name != "per_class"}
-    scores["parameters"] = sum(x.size for x in jax.tree.leaves(variables["params"]))
-    with (workdir / "per_image.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-    write_json(workdir / "scores.json", scores, indent=2)
-    return scores
+    task, labels = predictor.task, predictor.labels
+    own = [each.at_own_size for each in scored]
+    of_own = task.summary(labels, own, [each.details for each in scored])
+    if predictor.rows is not None:
+        found = of_own
+    else:
+        at_grid = [each.at_training_size for each in scored]
+        found = task.summary(labels, at_grid, [])
+        found["own_size"] = {name: x for name, x in of_own.items() if name != "per_class"}
+    groups = sorted({each.group for each in scored})
+    if len(groups) > 1:
+        of_group = {g: [_first(each) for each in scored if each.group == g] for g in groups}
+        found["by_group"] = {
+            g: {"n": len(records)} | task.scores(labels, records) for g, records in of_group.items()
+        }
+    return found
 
 
-def in_words(scores: dict[str, Any]) -> str:
-    """One line about scores: the first three, and the intervals that they have."""
-    shown = [name for name, value in scores.items() if isinstance(value, float) and name != "loss"]
-    return ", ".join(_in_words(scores, name) for name in shown[:3])
+def row(predictor: Predictor, scored: Scored) -> dict[str, Any]:
+    """The scores of one image, as a line of a table."""
+    task, labels = predictor.task, predictor.labels
+    line = {"id": scored.id}
+    if scored.group:
+        line["group"] = scored.group
+    line |= task.scores(labels, [_first(scored)])
+    if scored.at_training_size is not None:
+        own = task.scores(labels, [scored.at_own_size])
+        line |= {f"own_{name}": value for name, value in own.items()}
+    return line | scored.details
 
 
-def _in_words(scores: dict[str, Any], name: str) -> str:
-    label = {"dice": "Dice", "iou": "IoU"}.get(name, name)
-    interval = scores.get(f"{name}_ci95")
-    return f"{label} {scores[name]:.4f}" + (
-        f" [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else ""
-    )
+def _first(scored: Scored) -> Any:
+    """The record of the scores that come first: at the training size, where there is one."""
+    return scored.at_own_size if scored.at_training_size is None else scored.at_training_size
 
 
-def _joined(measured: list[Any]) -> Any:
-    """What was measured of several batches as if of one."""
-    return jax.tree.map(lambda *parts: np.concatenate(parts), *measured)
+def _measured(
+    predictor: Predictor, decoded: Decoded, example: Example, size: tuple[int, int], *, padded: bool
+) -> Any:
+    """What a task measures of one image at a size, in NumPy; `padded` says whether it is."""
+    task, labels = predictor.task, predictor.labels
+    truth = task.arrays(labels, example, size)
+    if padded:
+        truth = {
+            name: pad(x, VOID if name == "label" else 0) if task.kinds[name] is Kind.MAP else x
+            for name, x in truth.items()
+        }
+    label = truth["label"]
+    batch = {**truth, "label": label.astype(np.int32), "valid": label != VOID}
+    decoded, batch = jax.tree.map(lambda x: np.asarray(x)[None], (decoded, batch))
+    measured = _measure(decoded, batch, task=task, labels=labels)
+    return jax.tree.map(lambda x: np.asarray(x)[0], measured)
+
+
+@partial(jax.jit, static_argnames=("task", "labels"))
+def _measure(decoded: Any, batch: Batch, *, task: Task, labels: Labels) -> Any:
+    return task.measure(labels, decoded, batch)
