@@ -1,35 +1,32 @@
-"""The command line: `seg-jax predict | evaluate | report | plan`, and an experiment file's."""
+"""The command line: `seg-jax predict | evaluate | report | plan`, and an experiment file's.
+
+What a command needs is imported when it runs, so that help and errors come at once.
+"""
 
 import contextlib
 import dataclasses
 import errno
-import os
-import platform
-import shlex
-import subprocess
 import sys
-import time
 from collections.abc import Iterator
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import tyro
-from jax.sharding import Mesh
 
 from seg_jax import parallel
-from seg_jax.datasets.source import Part
 from seg_jax.errors import InputError
 from seg_jax.files import read_json, write_json
-from seg_jax.inference import evaluate, predict
-from seg_jax.pipeline import batches as input
-from seg_jax.plan import plan
-from seg_jax.report import page as report
-from seg_jax.run import config, train
+from seg_jax.pipeline.batches import check_test
+from seg_jax.run import config
 from seg_jax.run.config import Experiment
+from seg_jax.run.environment import environment
+from seg_jax.run.evaluate import Parts, Settings, evaluate, one_line
+from seg_jax.run.load import Step, abstract_state, load, read_runs
 from seg_jax.run.log import read_metrics
-from seg_jax.step import fitting
+from seg_jax.run.train import Preempted, read_part, train
+from seg_jax.run.workdir import Workdir
+from seg_jax.step import matching_weights
 
 PREEMPTED = 75
 """Exit code of a run that saved and stopped at SIGTERM: to be started again (EX_TEMPFAIL)."""
@@ -65,49 +62,84 @@ def main() -> None:
 
 
 def predict_command(
-    workdir: tyro.conf.Positional[Path],
-    images: tyro.conf.Positional[tuple[Path, ...]],
+    paths: tyro.conf.Positional[tuple[Path, ...]],
     /,
     out: Path = Path("predictions"),
+    step: Step = "best",
+    scales: tuple[float, ...] | None = None,
+    tile: tuple[int, ...] | None = None,
+    overlap: float = 0.5,
+    probabilities: Literal["npy", "png"] | None = None,
     every: int = 1,
     video: float | None = None,
-    scales: tuple[float, ...] | None = None,
 ) -> None:
     """Predicts masks at the images' own sizes, and overlays; of a video, those of its frames.
 
     Args:
-      workdir: Folder of a run.
-      images: Image files, folders of them, or videos (mp4, avi, mov, mkv, webm).
+      paths: Folder of a run, or of several whose mean is taken; then image files, folders of them,
+        or videos (mp4, avi, mov, mkv, webm).
       out: Folder for predictions/NAME.png and overlays/NAME.jpg; a video's are
         predictions/NAME_00000.png, … and overlays/NAME.mp4.
+      step: Which weights: best, latest, or the number of a step that has a checkpoint.
+      scales: Multiples of the training size at which predictions are averaged, such as 1 1.5; the
+        experiment's if not given.
+      tile: See images at their own size, in tiles of this height and width (one number for both).
+      overlap: Of neighbouring tiles, as a fraction of the tile.
+      probabilities: Also write the probabilities into probabilities/: as float16 .npy (height,
+        width, classes), or as 16-bit PNG.
       every: Of a video, take only the first frame and each that comes so many later.
       video: Also join a folder's overlays into overlays/FOLDER.mp4, so many a second.
-      scales: Magnifications of the training size at which predictions are averaged, such as 1 1.5;
-        the experiment's if not given.
     """
+    from seg_jax.run.predict import predict_files
+
+    runs, images = _runs_first(paths)
     if not images:
         raise InputError("no image named; name image files, folders or videos after the workdir")
-    count = predict.predict_files(workdir, images, out, every=every, video=video, scales=scales)
-    images = f"{count} image{'s' * (count != 1)}"
-    print(f"{images}: {out / 'predictions'}, overlays in {out / 'overlays'}")
+    predictor = load(runs, step=step, scales=scales, tile=_side(tile), overlap=overlap)
+    count = predict_files(
+        predictor, images, out, every=every, video=video, probabilities=probabilities
+    )
+    counted = f"{count} image{'s' * (count != 1)}"
+    print(f"{counted}: {out / 'predictions'}, overlays in {out / 'overlays'}")
 
 
 def evaluate_command(
-    workdir: tyro.conf.Positional[Path],
+    runs: tyro.conf.Positional[tuple[Path, ...]],
     /,
-    part: Part = "test",
+    part: Parts | None = None,
+    data: Path | None = None,
+    step: Step = "best",
     scales: tuple[float, ...] | None = None,
+    tile: tuple[int, ...] | None = None,
+    overlap: float = 0.5,
+    probabilities: Literal["npy", "png"] | None = None,
 ) -> None:
-    """Scores a run's network again and writes its scores, predictions and report.
+    """Scores what a run has learnt, and writes scores, predictions and the run's report.
+
+    They go to a folder of their own, RUN/evaluations/NAME, which is "test" for the run's test part.
 
     Args:
-      workdir: Folder of a run.
-      part: Part of the run's data set.
-      scales: Magnifications of the training size at which predictions are averaged, such as 1 1.5;
-        the experiment's if not given.
+      runs: Folder of a run, or of several: then their ensemble is scored, into the first folder.
+      part: Part of the data set; test if not given, or all of a folder that --data names.
+      data: Other data of the same labels: a folder with images/ and masks/, an experiment file, or
+        the folder of a run.
+      step: Which weights: best, latest, or the number of a step that has a checkpoint.
+      scales: Multiples of the training size at which predictions are averaged, such as 1 1.5; the
+        experiment's if not given.
+      tile: See images at their own size, in tiles of this height and width (one number for both).
+      overlap: Of neighbouring tiles, as a fraction of the tile.
+      probabilities: Also write the probabilities: as float16 .npy, or as 16-bit PNG.
     """
-    print(evaluate.in_words(evaluate.evaluate(workdir, part, scales=scales)))
-    print(f"report: {report.write_report(workdir)}")
+    from seg_jax.report.page import write_report
+
+    if not runs:
+        raise InputError("no run named; name the folder of one or more")
+    settings = Settings(part, data, step, scales, _side(tile), overlap, probabilities)
+    folder, scores = evaluate(runs, settings)
+    task = Workdir(runs[0]).read()[0].task
+    print(f"{scores['title']}: {one_line(scores, task)} on {scores['n']} images")
+    print(f"scores and predictions: {folder}")
+    print(f"report: {write_report(runs[0])}")
 
 
 def report_command(workdir: tyro.conf.Positional[Path], /) -> None:
@@ -116,7 +148,9 @@ def report_command(workdir: tyro.conf.Positional[Path], /) -> None:
     Args:
       workdir: Folder of a run.
     """
-    print(f"report: {report.write_report(workdir)}")
+    from seg_jax.report.page import write_report
+
+    print(f"report: {write_report(workdir)}")
 
 
 def plan_command(
@@ -138,18 +172,44 @@ def plan_command(
       space: Devices that share each image.
       search: Look for the largest batch that fits, which takes a few more compilations.
     """
+    from seg_jax.plan.plan import plan
+    from seg_jax.run.read import read_experiment
+
     if topology is not None:
         jax.config.update("jax_platforms", "cpu")  # the TPU that is planned isn't here
     changes = {"batch_size": batch_size, "size": size}
     changed = dataclasses.replace(
-        plan.read(experiment), **{k: v for k, v in changes.items() if v is not None}
+        read_experiment(experiment), **{k: v for k, v in changes.items() if v is not None}
     )
-    print(plan.plan(changed, topology=topology, space=space, search=search))
+    print(plan(changed, topology=topology, space=space, search=search))
+
+
+def _runs_first(paths: tuple[Path, ...]) -> tuple[list[Path], list[Path]]:
+    """The folders of runs that paths begin with, and the paths after them.
+
+    Raises:
+      InputError: if the first isn't the folder of a run.
+    """
+    count = next((k for k, p in enumerate(paths) if not Workdir(p).config.exists()), len(paths))
+    if paths and not count:
+        Workdir(paths[0]).read_config()  # says what is wrong with it
+    return list(paths[:count]), list(paths[count:])
+
+
+def _side(tile: tuple[int, ...] | None) -> tuple[int, int] | None:
+    """Height and width of a tile, from one number or two."""
+    if tile is None or len(tile) == 2:
+        return tile
+    if len(tile) != 1:
+        raise InputError(
+            f"--tile has {len(tile)} numbers; give one for square tiles, or height and width"
+        )
+    return tile * 2
 
 
 @contextlib.contextmanager
 def plain_errors(*, goes_on: bool = False) -> Iterator[None]:
-    """Shows what the user can mend as one message, without a traceback.
+    """Shows what the user can fix as one message, without a traceback.
 
     Args:
       goes_on: whether it is an experiment's own command, which goes on where it stopped and has
@@ -159,13 +219,13 @@ def plain_errors(*, goes_on: bool = False) -> Iterator[None]:
         yield
     except InputError as error:
         whose = ""
-        if "--data." in str(error) and not goes_on:
+        if error.field.startswith("data.") and not goes_on:
             whose = " (a flag of the experiment's own command, which a finished run takes too)"
         sys.exit(f"error: {error}{whose}")
     except KeyboardInterrupt:
         then = "; the same command goes on from the newest checkpoint" if goes_on else ""
         sys.exit(f"interrupted{then}")
-    except train.Preempted as stop:
+    except Preempted as stop:
         print(f"{stop}; the same command goes on", file=sys.stderr)
         sys.exit(PREEMPTED)
     except jax.errors.JaxRuntimeError as error:
@@ -187,80 +247,65 @@ def run_experiment(experiment: Experiment) -> None:
 
     Several hosts train together; then the first one does the rest.
     """
-    workdir = experiment.folder
+    from seg_jax.report.page import write_report
+
+    folder = Workdir(experiment.folder)
     mesh = parallel.make_mesh(experiment.parallel)
     config.check(experiment, devices=mesh.size, space=parallel.space_of(mesh))
-    shapes = predict.shapes_of_state(experiment)  # refuses a net that doesn't fit together
-    kept = config.to_json(experiment)
-    _refuse_another(workdir, kept)
+    task, labels = experiment.task, experiment.data.labels
+    state = abstract_state(experiment, labels)  # refuses a net that doesn't fit together
+    kept = config.kept(experiment, labels)
+    _refuse_another(folder, kept)
     first = parallel.is_first_host()
-    # Not by its scores alone, which `seg-jax evaluate` gives a stopped run too.
-    if all((workdir / name).exists() for name in ("environment.json", "scores.json")):
-        if first and kept != read_json(workdir / "config.json"):
+    if folder.finished:
+        if first and kept != read_json(folder.config):
             with contextlib.suppress(InputError):
                 next(iter(experiment.data.read("test")))  # it may lie elsewhere by now
-                write_json(workdir / "config.json", kept, indent=2)
-        scores = read_json(workdir / "scores.json")
-        print(f"{workdir} is finished; {scores['part']}: {evaluate.in_words(scores)}")
-        print(f"report: {report.write_report(workdir)}")
+                write_json(folder.config, kept, indent=2)
+        scores = read_json(folder.evaluation("test") / "scores.json")
+        print(f"{folder.path} is finished; {scores['part']}: {one_line(scores, task)}")
+        print(f"report: {write_report(folder.path)}")
         return
-    new = first and not (workdir / "config.json").exists()  # else it was checked at the first start
+    new = first and not folder.config.exists()  # else it was checked at the first start
     if new and experiment.weights_from is not None:
-        fitting(shapes.variables, predict.load(experiment.weights_from)[1])
-    examples, validation = (input.load(experiment, part) for part in ("train", "val"))
+        matching_weights(state.variables, read_runs([experiment.weights_from])[0].variables)
+    examples, validation = (read_part(experiment, labels, part) for part in ("train", "val"))
     if new:
-        input.check_test(experiment)
+        check_test(experiment.data, task, labels, experiment.size)
     if first:
-        workdir.mkdir(parents=True, exist_ok=True)
-        write_json(workdir / "config.json", kept, indent=2)
+        folder.path.mkdir(parents=True, exist_ok=True)
+        write_json(folder.config, kept, indent=2)
     parallel.wait_for_all_hosts("workdir")
-    _require_shared(workdir)
-    train.train(experiment, examples, validation, workdir, mesh)
+    _require_shared(folder)
+    train(experiment, labels, examples, validation, folder.path, mesh)
     if first:
-        scores = evaluate.evaluate(workdir)
-        _write_environment(workdir, mesh)
-        path = report.write_report(workdir)
-        print(f"test: {evaluate.in_words(scores)} on {scores['n']} images")
+        _, scores = evaluate([folder.path])
+        lines = read_metrics(folder.metrics)
+        seconds = lines[-1]["seconds"] if lines else None
+        write_json(folder.environment, environment(mesh, seconds), indent=2)
+        path = write_report(folder.path)
+        print(f"test: {one_line(scores, task)} on {scores['n']} images")
         print(f"report: {path}")
     parallel.wait_for_all_hosts("scores")
 
 
-def _require_shared(workdir: Path) -> None:
+def _require_shared(folder: Workdir) -> None:
     """Refuses a workdir that the first host created where this one can't see it."""
-    if not (workdir / "config.json").exists():
+    if not folder.config.exists():
         raise InputError(
-            f"host {jax.process_index()} doesn't see {workdir / 'config.json'}, which the first "
-            "host wrote; name a --workdir on storage that all hosts share"
+            f"host {jax.process_index()} doesn't see {folder.config}, which the first host wrote; "
+            "name a --workdir on storage that all hosts share"
         )
 
 
-def _refuse_another(workdir: Path, kept: dict[str, Any]) -> None:
+def _refuse_another(folder: Workdir, kept: dict[str, Any]) -> None:
     """Refuses a workdir that is another experiment's than this one, as a workdir keeps it."""
-    if not (workdir / "config.json").exists():
+    if not folder.config.exists():
         return
     # As objects first, so that a field that is new since then has its default.
-    old = config.to_json(predict.read_experiment(workdir))
-    changed = config.changes(old, kept)
+    changed = config.changed_fields(config.kept(*folder.read()), kept)
     if changed:
         raise InputError(
-            f"{workdir} holds a run of another configuration ({'; '.join(changed)}); "
+            f"{folder.path} holds a run of another configuration ({'; '.join(changed)}); "
             "name another --workdir, or delete it"
         )
-
-
-def _write_environment(workdir: Path, mesh: Mesh) -> None:
-    commit = subprocess.run(
-        ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False
-    )
-    hosts = jax.process_count()
-    environment = {
-        "command": shlex.join(["python", *sys.argv]),
-        "seconds": read_metrics(workdir / "metrics.jsonl")[-1]["seconds"],
-        "finished": time.strftime("%Y-%m-%d %H:%M:%S"),
-        "git commit": commit.stdout.strip() or None,
-        "devices": f"{mesh.size} × {mesh.devices.flat[0].device_kind}"
-        + (f" of {hosts} hosts" if hosts > 1 else ""),
-        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
-        "python": platform.python_version(),
-    } | {name: version(name) for name in ("seg_jax", "jax", "flax", "optax", "orbax-checkpoint")}
-    write_json(workdir / "environment.json", environment, indent=2)

@@ -3,6 +3,7 @@ import errno
 import json
 import shutil
 import sys
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import jax
@@ -11,12 +12,14 @@ import pytest
 from PIL import Image
 
 from seg_jax import cli
-from seg_jax.datasets import Dancers, Folder, Nuclei
+from seg_jax import load as load_run
+from seg_jax.datasets import CocoInstances, Dancers, Folder, Nuclei
+from seg_jax.datasets.coco.annotations import read_annotations
 from seg_jax.datasets.images import read_mask
 from seg_jax.errors import InputError
-from seg_jax.inference import predict
 from seg_jax.models import UNet
 from seg_jax.run import config
+from seg_jax.run.workdir import Workdir
 from seg_jax.tasks import Panoptic
 
 
@@ -31,14 +34,13 @@ def test_a_finished_run_holds_all_that_was_promised(finished_run):
         "checkpoints",
         "config.json",
         "environment.json",
+        "evaluations",
         "metrics.jsonl",
-        "overlays",
-        "per_image.csv",
-        "predictions",
         "report.html",
-        "scores.json",
         "tensorboard",
     }
+    names = {path.name for path in (finished_run / "evaluations" / "test").iterdir()}
+    assert names == {"overlays", "per_image.csv", "predictions", "scores.json"}
     environment = json.loads((finished_run / "environment.json").read_text())
     assert environment["jax"]
     assert environment["seconds"] > 0
@@ -53,15 +55,17 @@ def test_running_again_says_that_it_is_finished(finished_run, tiny, capsys):
 
 def test_scores_alone_finish_no_run(finished_run, tiny, tmp_path, monkeypatch, capsys):
     workdir = shutil.copytree(finished_run, tmp_path / "run")
-    for name in ("environment.json", "scores.json"):  # as a kill before the evaluation leaves it
-        (workdir / name).unlink()
+    # As a kill before the evaluation leaves it.
+    (workdir / "environment.json").unlink()
+    shutil.rmtree(workdir / "evaluations")
     seg_jax(monkeypatch, "evaluate", workdir, "--part", "val")
-    assert (workdir / "scores.json").exists()
+    assert (workdir / "evaluations" / "val" / "scores.json").exists()
     assert "not finished, last heard of at step" in (workdir / "report.html").read_text()
     capsys.readouterr()
     cli.run_experiment(dataclasses.replace(tiny, workdir=workdir))
     assert "is finished" not in capsys.readouterr().out
-    assert json.loads((workdir / "scores.json").read_text())["part"] == "test"
+    scores = workdir / "evaluations" / "test" / "scores.json"
+    assert json.loads(scores.read_text())["part"] == "test"
     assert "finished in" in (workdir / "report.html").read_text()
 
 
@@ -80,15 +84,15 @@ def test_a_finished_run_takes_another_place_of_its_data(finished_run, tiny, tmp_
     workdir = shutil.copytree(finished_run, tmp_path / "run")
     moved = dataclasses.replace(tiny, workdir=workdir, cache=tmp_path / "elsewhere")
     cli.run_experiment(moved)
-    assert predict.read_experiment(workdir).cache == tmp_path / "elsewhere"
+    assert Workdir(workdir).read()[0].cache == tmp_path / "elsewhere"
 
     nuclei = dataclasses.replace(tiny, data=Nuclei(raw=tmp_path), workdir=workdir)
-    kept = json.dumps(config.to_json(nuclei))
+    kept = json.dumps(config.kept(nuclei, nuclei.data.labels))
     (workdir / "config.json").write_text(kept)
     cli.run_experiment(dataclasses.replace(nuclei, data=Nuclei()))
     assert (workdir / "config.json").read_text() == kept  # there is nothing to read
 
-    kept = config.to_json(dataclasses.replace(tiny, data=Nuclei()))
+    kept = config.kept(dataclasses.replace(tiny, data=Nuclei()), Nuclei().labels)
     (workdir / "config.json").write_text(json.dumps(kept))
     whose = r"--data\.raw isn't set\. .* \(a flag of the experiment's own command"
     with pytest.raises(SystemExit, match=whose):
@@ -173,17 +177,119 @@ def test_predict_videos(finished_run, tmp_path, monkeypatch, capsys):
 def test_evaluate_and_report(finished_run, tmp_path, monkeypatch, capsys):
     seg_jax(monkeypatch, "evaluate", finished_run, "--scales", 1, 1.5)
     page = (finished_run / "report.html").read_text()
-    assert "(seen at 1 and 1.5 times the training size)" in page
-    with pytest.raises(SystemExit, match=r"error: test_scales is .*; name magnifications above 0"):
+    assert "at 1 and 1.5 times the training size" in page
+    with pytest.raises(SystemExit, match=r"error: test_scales is .*; name multiples .* above 0"):
         seg_jax(monkeypatch, "evaluate", finished_run, "--scales", 1, "nan")
     seg_jax(monkeypatch, "evaluate", finished_run)
-    assert "(seen at" not in (finished_run / "report.html").read_text()
     assert "Dice" in capsys.readouterr().out
     (finished_run / "report.html").unlink()
     seg_jax(monkeypatch, "report", finished_run)
     assert (finished_run / "report.html").exists()
     with pytest.raises(SystemExit, match="error: "):
         seg_jax(monkeypatch, "report", tmp_path / "nowhere")
+
+
+def test_several_runs_are_an_ensemble(finished_run, tmp_path, monkeypatch, capsys):
+    other = shutil.copytree(finished_run, tmp_path / "other")
+    image = tmp_path / "a.png"
+    Image.fromarray(np.zeros((9, 11, 3), np.uint8)).save(image)
+    flags = ("--out", tmp_path / "out", "--probabilities", "npy")
+    seg_jax(monkeypatch, "predict", finished_run, other, image, *flags)
+    assert "1 image" in capsys.readouterr().out
+    assert np.load(tmp_path / "out" / "probabilities" / "a.npy").shape == (9, 11, 1)
+    seg_jax(monkeypatch, "evaluate", other, finished_run)
+    assert "test, ensemble of other, tiny: Dice" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match=r"error: .*a\.png is no workdir"):
+        seg_jax(monkeypatch, "predict", image, finished_run)
+
+
+def test_the_weights_of_a_step_are_chosen(finished_run, tmp_path, monkeypatch, capsys):
+    kept = sorted(int(p.name) for p in (finished_run / "checkpoints" / "latest").iterdir())
+    seg_jax(monkeypatch, "evaluate", finished_run, "--step", kept[0], "--part", "val")
+    assert f"val, step {kept[0]}: Dice" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match=r"no checkpoint of step 3 .*; --step can be .*, best or"):
+        seg_jax(monkeypatch, "evaluate", finished_run, "--step", 3)
+
+
+def test_tiles_are_square_where_one_number_is_given(finished_run, tmp_path, monkeypatch):
+    image = tmp_path / "a.png"
+    Image.fromarray(np.zeros((50, 70, 3), np.uint8)).save(image)
+    for tile in ((16,), (16, 16)):
+        seg_jax(monkeypatch, "predict", finished_run, image, "--tile", *tile, "--out", tmp_path)
+        assert read_mask(tmp_path / "predictions" / "a.png").shape == (50, 70)
+    for flags, message in (
+        (("--tile", 1, 2, 3), "--tile has 3 numbers"),
+        (("--tile", 16, "--scales", 2), ".*--scales has no meaning"),
+        (("--tile", 16, "--overlap", 1), r"--overlap is 1\.0"),
+    ):
+        with pytest.raises(SystemExit, match=f"^error: {message}"):
+            seg_jax(monkeypatch, "predict", finished_run, image, *flags)
+
+
+def test_a_run_predicts_with_its_data_gone(tiny, tmp_path, monkeypatch):
+    """COCO's classes stand in a file of the user's; a run keeps them."""
+    coco = coco_folder(tmp_path / "coco")
+    experiment = dataclasses.replace(
+        tiny, data=CocoInstances(root=coco), epochs=1, workdir=tmp_path / "run"
+    )
+    cli.run_experiment(experiment)
+    image = shutil.copy(coco / "train2017" / "a.png", tmp_path / "a.png")
+    shutil.rmtree(coco)
+    read_annotations.cache_clear()
+    seg_jax(monkeypatch, "predict", tmp_path / "run", image, "--out", tmp_path / "out")
+    assert read_mask(tmp_path / "out" / "predictions" / "a.png").shape == (24, 24)
+    labels = load_run(tmp_path / "run").labels
+    assert labels.classes == ("background", "cat", "dog")
+    assert dict(labels.ids) == {"cat": 7, "dog": 9}
+
+
+def coco_folder(root):
+    """A tiny data set in COCO's format: a square of each of two categories in each image."""
+    rng = np.random.default_rng(0)
+    for part in ("train2017", "val2017"):
+        images, annotations = [], []
+        for number, name in enumerate("abcd", start=1):
+            path = root / part / f"{name}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(rng.integers(0, 256, (24, 24, 3), dtype=np.uint8)).save(path)
+            images.append({"id": number, "file_name": path.name, "height": 24, "width": 24})
+            for category, left in ((7, 2), (9, 14)):
+                square = [left, 4, left + 8, 4, left + 8, 12, left, 12]
+                annotations.append(
+                    {
+                        "id": len(annotations) + 1,
+                        "image_id": number,
+                        "category_id": category,
+                        "segmentation": [square],
+                        "area": 64,
+                        "bbox": [left, 4, 8, 8],
+                        "iscrowd": 0,
+                    }
+                )
+        categories = [{"id": 7, "name": "cat"}, {"id": 9, "name": "dog"}]
+        content = {"images": images, "annotations": annotations, "categories": categories}
+        file = root / "annotations" / f"instances_{part}.json"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(json.dumps(content))
+    return root
+
+
+def test_a_run_ends_well_without_git_and_without_an_installed_package(
+    finished_run, tiny, tmp_path, monkeypatch
+):
+    def missing(*_):
+        raise PackageNotFoundError
+
+    monkeypatch.setenv("PATH", str(tmp_path))  # where no git is
+    monkeypatch.setattr("seg_jax.run.environment.version", missing)
+    workdir = shutil.copytree(finished_run, tmp_path / "run")
+    (workdir / "environment.json").unlink()
+    cli.run_experiment(dataclasses.replace(tiny, workdir=workdir))
+    environment = json.loads((workdir / "environment.json").read_text())
+    assert environment["git commit"] is None
+    assert environment["jax"] is None
+    assert environment["python"]
+    assert "finished in" in (workdir / "report.html").read_text()
 
 
 def test_an_error_among_several_hosts_says_where_to_look(monkeypatch):
@@ -208,7 +314,7 @@ def test_weights_that_fit_nowhere_are_refused_before_data_are_read(finished_run,
         weights_from=finished_run,
         workdir=tmp_path / "run",
     )
-    with pytest.raises(InputError, match=r"weights_from: .* name a run of a like net"):
+    with pytest.raises(InputError, match=r"weights_from: .* name a run of a similar net"):
         cli.run_experiment(unlike)
     assert not (tmp_path / "run").exists()
 
@@ -246,11 +352,10 @@ class Crowded(Dancers):
 def test_a_test_part_that_cannot_be_scored_is_refused_before_training(tiny, tmp_path):
     experiment = dataclasses.replace(
         tiny,
-        model=tiny.model.clone(outputs=9),
         data=Crowded(),
-        task=Panoptic(objects=2),
+        task=Panoptic(max_objects=2),
         workdir=tmp_path / "run",
     )
-    with pytest.raises(InputError, match=r"has 3 objects, but task\.objects is 2"):
+    with pytest.raises(InputError, match=r"has 3 objects, but task\.max_objects is 2"):
         cli.run_experiment(experiment)
     assert not (tmp_path / "run").exists()

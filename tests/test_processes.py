@@ -17,6 +17,7 @@ from seg_jax.cli import PREEMPTED
 from seg_jax.parallel import HEARTBEAT_SECONDS
 from seg_jax.run.log import read_metrics
 
+SCORES = "evaluations/test/scores.json"
 LONG = ("--epochs", "30", "--evaluate-every", "1", "--log-every", "3")
 """Sixty steps, a checkpoint every two."""
 HOSTS = ("--parallel.devices", "None", "--data.train", "7", "--data.val", "3")
@@ -74,7 +75,8 @@ def assert_same_run(found, expected):
     jax.tree.map(np.testing.assert_array_equal, state_of(TINY, found), state_of(TINY, expected))
     assert lines_of(found) == lines_of(expected)
     for name in ("scores.json", "per_image.csv"):
-        assert (found / name).read_bytes() == (expected / name).read_bytes()
+        one, other = (path / "evaluations" / "test" / name for path in (found, expected))
+        assert one.read_bytes() == other.read_bytes()
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +101,7 @@ def test_a_run_killed_again_and_again_ends_as_the_one_that_never_was(unbroken, t
         time.sleep(rng.uniform(0, 0.005))
         process.kill()
         process.wait()
-    assert not (workdir / "scores.json").exists()
+    assert not (workdir / "evaluations").exists()
     finish(workdir, *LONG)
     assert_same_run(workdir, unbroken)
 
@@ -150,7 +152,7 @@ def test_two_hosts_give_what_one_device_gives(way, one_host, tmp_path):
     )
     for found, expected in zip(lines_of(workdir), lines_of(one_host), strict=True):
         assert found == pytest.approx(expected, rel=1e-3)
-    scores = [json.loads((path / "scores.json").read_text()) for path in (workdir, one_host)]
+    scores = [json.loads((path / SCORES).read_text()) for path in (workdir, one_host)]
     assert scores[0]["n"] == scores[1]["n"] == 3
     assert scores[0]["dice"] == pytest.approx(scores[1]["dice"], abs=1e-2)
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 from seg_jax import cli
 from seg_jax.datasets import Nevi
-from seg_jax.inference.predict import shapes_of_state
 from seg_jax.losses import Loss
 from seg_jax.models import UNet
 from seg_jax.optimiser import AdamW
 from seg_jax.parallel import Parallel
 from seg_jax.run.checkpoint import Checkpoints
 from seg_jax.run.config import Experiment
+from seg_jax.run.load import abstract_state
 from seg_jax.run.log import read_metrics
 from seg_jax.step import TrainState
 from seg_jax.tasks import Semantic
@@ -27,7 +27,7 @@ TINY = Experiment(
     batch_size=4,
     task=Semantic(Loss(cross_entropy=1.0, dice=1.0)),
     optimiser=AdamW(learning_rate=1e-2),
-    average=0.5,
+    ema_decay=0.5,
     evaluate_every=2,
     log_every=1,
     parallel=Parallel(devices=1),
@@ -55,7 +55,7 @@ MEASURED = ("images_per_second", "data_wait", "seconds")
 def state_of(experiment: Experiment, workdir: Path) -> TrainState:
     """The newest state that a run saved."""
     checkpoints = Checkpoints(workdir)
-    state = checkpoints.resume(shapes_of_state(experiment))
+    state = checkpoints.resume(abstract_state(experiment, experiment.data.labels))
     checkpoints.close()
     return state
 

@@ -1,1 +1,1 @@
-"""A training step sized for hardware that isn't at hand."""
+"""Plans a training step for hardware that you don't have."""

@@ -1,11 +1,11 @@
-"""What one compiled training step takes of one device, by the compiler's own count.
+"""What a compiled training step needs of one device: operations, memory and communication.
 
-Nothing runs: the devices may be only described, such as those of a TPU slice.
+All numbers are the compiler's. Nothing runs, so the devices need only be described, such as those
+of a TPU slice.
 """
 
 import contextlib
 import dataclasses
-import functools
 import hashlib
 import importlib.util
 import json
@@ -23,12 +23,12 @@ import numpy as np
 from jax.sharding import Mesh
 
 from seg_jax import parallel
-from seg_jax.datasets.source import Example
 from seg_jax.files import write_whole
-from seg_jax.inference import predict
+from seg_jax.labels import Example
 from seg_jax.pipeline.batches import arrays_of
 from seg_jax.run.config import Experiment
-from seg_jax.step import make_train_step
+from seg_jax.run.load import abstract_state
+from seg_jax.run.train import training_step
 
 _COLLECTIVE = re.compile(
     r"= (?P<shape>.+?) (?P<kind>all-reduce|collective-permute|all-gather|reduce-scatter|all-to-all)"
@@ -38,12 +38,12 @@ _ARRAY = re.compile(r"\b(pred|bf16|[fsu]\d+)\[([\d,]*)\]")
 
 
 class TooLarge(Exception):
-    """The compiler found that a step doesn't fit the device's memory."""
+    """The compiler found that a step doesn't fit into the memory of a device."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What one compiled step takes of one device."""
+    """What one compiled step needs of one device."""
 
     flops: float
     """Operations of a step."""
@@ -52,26 +52,27 @@ class Cost:
     arguments: int
     """Bytes of state and batch."""
     temporaries: int
-    """Bytes of what is kept and computed within a step."""
+    """Bytes of intermediate results."""
     peak: int
-    """Bytes at once: arguments, temporaries, and results that don't take an argument's place."""
+    """Largest number of bytes at once: arguments, temporaries, and results that don't replace an
+    argument."""
     reduced: int
     """Bytes that a step sums over the devices."""
     exchanged: int
-    """Bytes that a step passes between devices otherwise, such as the rows beside a cut."""
+    """Bytes that a step otherwise exchanges between devices, such as rows of split images."""
 
 
 def cost_of(experiment: Experiment, mesh: Mesh, *, topology: str | None, folder: Path) -> Cost:
-    """Compiles the experiment's training step for the devices and reads off what it takes.
+    """Compiles the experiment's training step for the devices, and gives what it needs.
 
     Args:
       experiment: with the batch size of all devices together.
       mesh: of data × space.
-      topology: the slice's name, under which the result is kept.
-      folder: where results are kept, by what was compiled.
+      topology: the slice's name; it identifies a kept result, with the program and versions.
+      folder: where results are kept, so that nothing is compiled twice.
 
     Raises:
-      TooLarge: if the step doesn't fit, with the compiler's words.
+      TooLarge: if the step doesn't fit, with the compiler's message.
     """
     lowered = lower(experiment, mesh)
     program = (lowered.as_text(), topology, _versions())
@@ -89,38 +90,32 @@ def cost_of(experiment: Experiment, mesh: Mesh, *, topology: str | None, folder:
 
 def lower(experiment: Experiment, mesh: Mesh) -> jax.stages.Lowered:
     """The training step of an experiment, traced for the devices; no array is made."""
+    labels, task = experiment.data.labels, experiment.task
     optimiser, _ = experiment.optimiser.chain(1000)
-    step = make_train_step(
-        experiment.model,
-        optimiser,
-        functools.partial(experiment.task.objective, experiment.data),
-        augmentation=experiment.augment,
-        seed=experiment.seed,
-        average=experiment.average,
-        accumulate=experiment.accumulate,
-        standardise=experiment.standardise,
-    )
+    step = training_step(experiment, labels, optimiser)
     image = np.zeros((*experiment.size, experiment.data.channels), np.uint8)
-    skeleton = getattr(experiment.data, "skeleton", None)
+    joints = len(labels.skeleton.joints) if labels.skeleton else 0
     blank = Example(
         id="",
         image=image,
         label=image[..., 0],
         instance=image[..., 0].astype(np.uint16),
-        joints=np.zeros((0, len(skeleton.joints), 3), np.float32) if skeleton else None,
+        joints=np.zeros((0, joints, 3), np.float32),
         area=np.zeros(0, np.float32),
     )
-    arrays = arrays_of(experiment, blank) | {name: np.int32(0) for name in ("epoch", "index")}
+    arrays = arrays_of(task, labels, experiment.size, blank)
+    arrays |= {name: np.int32(0) for name in ("epoch", "index")}
     batch = {
         name: jax.ShapeDtypeStruct((experiment.batch_size, *x.shape), x.dtype)
         for name, x in arrays.items()
     }
-    arguments = parallel.described(predict.shapes_of_state(experiment), batch, mesh)
+    state = abstract_state(experiment, labels)
+    arguments = parallel.abstract_arguments(state, batch, mesh, task.kinds)
     return parallel.compiled(step, mesh, donate=True).lower(*arguments)
 
 
 def _compile(lowered: jax.stages.Lowered) -> dict:
-    """What `cost_of` keeps of a compilation."""
+    """Compiles a step; the fields of its `Cost`, or `too_large` and the compiler's message."""
     try:
         program = lowered.compile()
     except jax.errors.JaxRuntimeError as error:
@@ -143,16 +138,16 @@ def _compile(lowered: jax.stages.Lowered) -> dict:
 
 
 def too_large(words: str) -> str:
-    """What the compiler says of the memory: "needs 18.60G of 15.75G"."""
+    """The part about memory of the compiler's message: "needs 18.60G of 15.75G"."""
     found = re.search(r"\(([\d.]+\w)\) exceeds available HBM \(([\d.]+\w)\)", words)
     return f"needs {found[1]} of {found[2]}" if found else words.partition("\n")[0][:120]
 
 
 def bytes_between(program: str) -> tuple[int, int]:
-    """Bytes of an optimised HLO program's collectives, of one device.
+    """Bytes that the collective operations of an optimised HLO program move, for one device.
 
     Returns:
-      What its all-reduces sum, and what the others pass on.
+      Bytes that are summed by all-reduce, and bytes that the other operations exchange.
     """
     reduced = exchanged = 0
     for found in _COLLECTIVE.finditer(program):
@@ -160,7 +155,7 @@ def bytes_between(program: str) -> tuple[int, int]:
         if found["kind"] == "all-reduce":
             reduced += size
         else:
-            # The start of an asynchronous one names what goes in and what comes out.
+            # The start of an asynchronous operation lists its inputs and its outputs.
             exchanged += size // 2 if found["start"] else size
     return reduced, exchanged
 
@@ -177,8 +172,8 @@ def _versions() -> list[str]:
 
 @contextlib.contextmanager
 def _said(experiment: Experiment, mesh: Mesh) -> Iterator[None]:
-    """Says what is being compiled and, at the end, how long it took."""
-    remat = ", rematerialised" if getattr(experiment.model, "remat", False) else ""
+    """Prints what is being compiled and, at the end, how long it took."""
+    remat = ", rematerialised" if experiment.model.remat else ""
     where = f"{mesh.size} × {mesh.devices.flat[0].device_kind}"
     words = f"compiling for {where}, batch {experiment.batch_size}{remat} …"
     print(words, end="", file=sys.stderr, flush=True)

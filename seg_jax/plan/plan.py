@@ -1,15 +1,13 @@
-"""What a training step takes of devices that needn't be here: compiled for them, sized and counted.
+"""Plans a training step for devices that you may not have: its memory, operations and bytes.
 
-The TPU compiler runs without a TPU, so a slice can be planned before it is rented. Nothing runs:
-memory, operations and bytes are the compiler's own count of the very step that `train.py` runs.
+The TPU compiler works without a TPU, so a slice can be planned before it is rented. Nothing runs:
+the numbers are the compiler's, for the same step that `run/train.py` runs.
 """
 
 import dataclasses
 import importlib.util
 import math
 import os
-import runpy
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,18 +17,18 @@ from jax.sharding import Mesh
 
 from seg_jax import parallel
 from seg_jax.errors import InputError
-from seg_jax.inference import predict
 from seg_jax.plan.cost import Cost, TooLarge, cost_of
 from seg_jax.run import config
 from seg_jax.run.config import Experiment
+from seg_jax.run.load import abstract_state
 
 
 @dataclass(frozen=True)
 class Chip:
-    """What its maker publishes of a device."""
+    """The published data of a device."""
 
     flops: float
-    """bfloat16 operations a second, at the peak."""
+    """Peak bfloat16 operations a second."""
     bandwidth: float
     """Bytes a second between memory and chip."""
     memory: float
@@ -39,37 +37,17 @@ class Chip:
 
 GIB = 2**30
 CHIPS = {
-    # JAX sees the two cores of a v4 chip as two devices here; each has half.
+    # JAX treats the two cores of a v4 chip as two devices; each has half of everything.
     "TPU v4": Chip(137.5e12, 614e9, 16 * GIB),
     "TPU v5 lite": Chip(197e12, 819e9, 16 * GIB),
     "TPU v5": Chip(459e12, 2765e9, 95 * GIB),
     "TPU v6 lite": Chip(918e12, 1640e9, 32 * GIB),
 }
-"""By JAX's name of the kind; cloud.google.com/tpu/docs/v4, v5e, v5p and v6e."""
-
-
-def read(path: Path) -> Experiment:
-    """The experiment of an experiment file, or of a run's folder.
-
-    Raises:
-      InputError: if it is neither.
-    """
-    if path.is_dir():
-        return predict.read_experiment(path)
-    if not path.exists():
-        raise InputError(f"{path} doesn't exist; name an experiment file or a run's folder")
-    sys.path.insert(0, str(path.parent.absolute()))  # as Python does for a file that it runs
-    try:
-        found = runpy.run_path(str(path)).get("experiment")
-    finally:
-        sys.path.pop(0)
-    if not isinstance(found, Experiment):
-        raise InputError(f"{path} defines no `experiment`; name an experiment file")
-    return found
+"""By JAX's name of the kind of device; from cloud.google.com/tpu/docs/v4, v5e, v5p and v6e."""
 
 
 def mesh_of(topology: str | None, space: int) -> Mesh:
-    """The devices of a TPU slice that is described, or those of this machine.
+    """The devices of a TPU slice that is only described, or those of this machine.
 
     Args:
       topology: as Google writes it, such as "v5e:4x4"; None for this machine's own devices.
@@ -82,14 +60,14 @@ def mesh_of(topology: str | None, space: int) -> Mesh:
         return parallel.make_mesh(parallel.Parallel(mesh=True, space=space))
     if importlib.util.find_spec("libtpu") is None:
         raise InputError(
-            "planning a TPU slice needs the TPU compiler: pip install 'seg_jax[tpu]', best into an "
-            "environment of its own, since it makes every import of JAX noisy"
+            "planning a TPU slice needs the TPU compiler: pip install 'seg_jax[tpu]', into an "
+            "environment of its own, since with it every import of JAX prints warnings"
         )
-    # The compiler looks for a machine of Google's unless it is told of one.
+    # Without these variables the compiler asks Google's metadata server about this machine.
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
     os.environ.setdefault("TPU_ACCELERATOR_TYPE", "v5litepod-4")
     os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
-    # Its lock guards a TPU, of which there is none, and outlives a plan that was killed.
+    # The compiler locks the TPU, though there is none; the lock stays after a plan is killed.
     os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
     try:
         devices = topologies.get_topology_desc(platform="tpu", topology_name=topology).devices
@@ -108,10 +86,11 @@ def mesh_of(topology: str | None, space: int) -> Mesh:
 def largest_batch(
     experiment: Experiment, mesh: Mesh, *, topology: str | None, folder: Path
 ) -> int | None:
-    """The largest batch whose step fits, to within an eighth; None where none does.
+    """The largest batch that fits, to within an eighth; None if none fits.
 
-    The two largest batches that fit so far give a line of memory by batch; where it reaches the
-    chip's memory is compiled next. The line bends, as the compiler lays out large batches better.
+    The memory of the two largest batches that fit so far is extrapolated linearly. The batch at
+    which it reaches the chip's memory is compiled next. This is repeated, because the compiler uses
+    memory better for large batches.
 
     Args:
       experiment: its batch size is where the search starts.
@@ -136,7 +115,7 @@ def largest_batch(
             break
     else:
         return max(fitting, default=0) * unit or None
-    # The compiler keeps a part of the memory for itself.
+    # The compiler reserves a part of the memory.
     memory = 0.97 * CHIPS[mesh.devices.flat[0].device_kind].memory
     too_many = math.inf
     while True:
@@ -158,14 +137,14 @@ def plan(
     search: bool = True,
     folder: Path | None = None,
 ) -> str:
-    """What the experiment's training step takes, with and without rematerialisation, as a table.
+    """What the experiment's training step needs, with and without rematerialisation, as a table.
 
     Args:
       experiment: with the batch size of all devices together.
       topology: of a TPU slice; None for the devices of this machine.
       space: devices that share an image.
       search: whether to look for the largest batch that fits, where the device is in `CHIPS`.
-      folder: where compiled results are kept; the user's cache if not given.
+      folder: where results are kept; the user's cache folder if not given.
 
     Raises:
       InputError: if the experiment can't run on these devices.
@@ -185,23 +164,23 @@ def plan(
         if search and kind in CHIPS:
             best = largest_batch(changed, mesh, topology=topology, folder=folder)
             columns[name]["largest batch that fits"] = "none" if best is None else f"{best:,}"
-    height, width = experiment.size
+    seen = "{}×{}".format(*experiment.size)
+    if experiment.augment.crop is not None:
+        seen += ", crops of {}×{}".format(*experiment.augment.crop)
     where = topology or "this machine"
     title = (
         f"{experiment.name}: {type(experiment.model).__name__} in "
-        f"{getattr(experiment.model, 'dtype', 'float32')}, "
+        f"{experiment.model.dtype}, "
         f"{_parameters(experiment):,} parameters\n"
-        f"{height}×{width}, batch {experiment.batch_size} on {mesh.size} × {kind} ({where})"
+        f"{seen}, batch {experiment.batch_size} on {mesh.size} × {kind} ({where})"
         + (f", {space} an image" if space > 1 else "")
     )
-    loops = kind == "cpu" or experiment.accumulate > 1  # kernel gradients, parts of a batch
+    loops = kind == "cpu" or experiment.accumulate > 1  # loops over images, over parts of a batch
     note = "\nThe compiler counts a loop once, so operations and bytes are too low.\n" * loops
     return f"{title}\n\n{_table(columns)}\n{note}"
 
 
 def _variants(experiment: Experiment) -> dict:
-    if not hasattr(experiment.model, "remat"):
-        return {"": experiment.model}
     return {
         "plain": experiment.model.clone(remat=False),
         "rematerialised": experiment.model.clone(remat=True),
@@ -209,12 +188,12 @@ def _variants(experiment: Experiment) -> dict:
 
 
 def _parameters(experiment: Experiment) -> int:
-    params = predict.shapes_of_state(experiment).variables["params"]
+    params = abstract_state(experiment, experiment.data.labels).variables["params"]
     return sum(leaf.size for leaf in jax.tree.leaves(params))
 
 
 def _figures(found: Cost, experiment: Experiment, mesh: Mesh) -> dict[str, str]:
-    """The rows of a column."""
+    """The rows of a column, by name."""
     chip = CHIPS.get(mesh.devices.flat[0].device_kind)
     total = found.flops * mesh.size
     rows = {
@@ -239,7 +218,7 @@ def _figures(found: Cost, experiment: Experiment, mesh: Mesh) -> dict[str, str]:
 
 
 def _si(value: float, unit: str) -> str:
-    """Three figures and a prefix: "1.96 MB"."""
+    """A value with three digits and a prefix: "1.96 MB"."""
     prefixes = {"T": 1e12, "G": 1e9, "M": 1e6, "k": 1e3, "": 1.0}
     prefix, size = next((item for item in prefixes.items() if value >= item[1]), ("m", 1e-3))
     shown = value / size

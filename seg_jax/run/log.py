@@ -1,4 +1,4 @@
-"""What a run writes down while it trains: metrics.jsonl, TensorBoard, and the guard against NaN."""
+"""The log of a training: metrics.jsonl and TensorBoard; it also stops a run whose loss is NaN."""
 
 import json
 import math
@@ -9,21 +9,21 @@ from pathlib import Path
 from typing import Any
 
 import jax
-from tensorboardX import SummaryWriter
 
 from seg_jax.files import as_json, write_whole
+from seg_jax.run.workdir import Workdir
 
 
 class NotFinite(ArithmeticError):
-    """The loss stopped being a number."""
+    """The loss or the gradient is NaN or infinite."""
 
 
 class Log:
-    """Collects each step's scalars on the device and writes a line of them now and then.
+    """Collects the scalars of each step on the device, and writes a line for several steps at once.
 
-    The loss and gradient norm of a line are means over the steps since the last one;
-    `images_per_second` and `data_wait` (the share of the time spent waiting for batches) too.
-    `seconds` counts from the run's start, without the time between a stop and its resumption.
+    The loss, the gradient norm, `images_per_second` and `data_wait` (the share of the time that was
+    spent waiting for batches) of a line are means over the steps since the previous line. `seconds`
+    counts from the start of the run, without the time between a stop and its continuation.
     """
 
     def __init__(
@@ -36,17 +36,17 @@ class Log:
         best: str = "dice",
         writes: bool = True,
     ):
-        """Opens the log; lines of steps after `resume_at` are dropped, they will come again.
+        """Opens the log and drops lines of steps after `resume_at`, because they are run again.
 
         Args:
           workdir: where metrics.jsonl and tensorboard/ are.
           batch_size: images a step.
           examples: images an epoch.
-          resume_at: steps done.
+          resume_at: number of steps done so far.
           best: the validation score that tells the best weights.
-          writes: whether lines go to the disk; of several hosts, the first one's do.
+          writes: whether lines are written to disk; of several hosts, only the first one writes.
         """
-        self._path = workdir / "metrics.jsonl"
+        self._path = Workdir(workdir).metrics
         self._batch_size, self._examples = batch_size, examples
         self._waited, self._since = 0.0, time.perf_counter()
         lines = [line for line in read_metrics(self._path) if line["step"] <= resume_at]
@@ -58,8 +58,13 @@ class Log:
         self._pending: list[tuple[int, dict[str, Any]]] = suspended["pending"]
         self._tensorboard = None
         if writes:
+            # Imported here, because it imports PyTorch where that is installed.
+            from tensorboardX import SummaryWriter
+
             write_whole(self._path, "".join(map(as_json, lines)))
-            self._tensorboard = SummaryWriter(workdir / "tensorboard", purge_step=resume_at + 1)
+            self._tensorboard = SummaryWriter(
+                Workdir(workdir).tensorboard, purge_step=resume_at + 1
+            )
 
     @contextmanager
     def waiting_for_data(self) -> Iterator[None]:
@@ -70,17 +75,20 @@ class Log:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Leaves the time inside (evaluation, saving) out of the throughput."""
+        """Doesn't count the time inside (evaluation, saving) for the throughput."""
         start = time.perf_counter()
         yield
         self._since += time.perf_counter() - start
 
     def add(self, step: int, scalars: dict[str, jax.Array]) -> None:
-        """Takes the scalars of a step without waiting for the device."""
+        """Adds the scalars of a step, without waiting for the device."""
         self._pending.append((step, scalars))
 
     def write(self, **more: float) -> dict[str, float]:
-        """Writes a line about the steps since the last one.
+        """Writes a line for the steps since the previous line.
+
+        Args:
+          **more: further values of the line.
 
         Returns:
           The line.
@@ -102,7 +110,7 @@ class Log:
         return self._append(steps[-1][0], line)
 
     def suspend(self) -> None:
-        """Keeps what no line holds yet, so that a resumed run writes the lines of an unbroken one.
+        """Keeps the steps that no line covers yet, so that a resumed run writes the same lines.
 
         Raises:
           NotFinite: as in `write`.
@@ -111,19 +119,19 @@ class Log:
             self._append(steps[-1][0], {"pending": steps})
 
     def write_scores(self, step: int, scores: dict[str, float]) -> bool:
-        """Writes a line of validation scores; whether none before was better."""
+        """Writes a line of validation scores; returns whether they are the best so far."""
         line = self._append(step, {f"val_{name}": value for name, value in scores.items()})
         better = line[self._score] >= self._best
         self._best = line[self._score] if better else self._best
         return better
 
     def close(self) -> None:
-        """Flushes TensorBoard."""
+        """Writes out what TensorBoard still holds in memory."""
         if self._tensorboard is not None:
             self._tensorboard.close()
 
     def _fetch(self) -> list[tuple[int, dict[str, float]]]:
-        """The pending steps with their scalars on the host."""
+        """The steps that no line covers yet, with their scalars on the host."""
         steps = [
             (step, {name: float(value) for name, value in jax.device_get(scalars).items()})
             for step, scalars in self._pending
@@ -148,7 +156,7 @@ class Log:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The lines of a metrics.jsonl; one that a kill cut short is left out."""
+    """The lines of a metrics.jsonl, without one that is incomplete because the run was killed."""
     lines = []
     for text in path.read_text().splitlines() if path.exists() else ():
         try:

@@ -2,7 +2,6 @@ import dataclasses
 import importlib.util
 import json
 import sys
-from pathlib import Path
 
 import jax
 import pytest
@@ -139,19 +138,6 @@ def test_a_published_peak_gives_a_roofline(tiny, folder, table, monkeypatch):
     assert images == pytest.approx(8 / seconds, rel=0.01)
 
 
-def test_an_experiment_is_read_from_its_file_or_its_run(finished_run, tiny, tmp_path):
-    experiments = Path(__file__).parents[2] / "experiments"
-    before = list(sys.path)
-    assert plan.read(experiments / "ph2_segnet.py").name == "ph2_segnet"
-    assert sys.path == before
-    assert plan.read(finished_run).model == tiny.model
-    (tmp_path / "no.py").write_text("x = 1\n")
-    with pytest.raises(InputError, match=r"no.py defines no `experiment`"):
-        plan.read(tmp_path / "no.py")
-    with pytest.raises(InputError, match=r"nowhere.py doesn't exist"):
-        plan.read(tmp_path / "nowhere.py")
-
-
 def test_the_command(finished_run, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     command = ["seg-jax", "plan", str(finished_run), "--batch-size", "16", "--size", "8", "8"]
@@ -190,9 +176,9 @@ def test_a_step_about_few_people_is_sized(folder):
     data = Dancers(train=1, val=0, test=1, size=32)
     experiment = Experiment(
         name="few",
-        model=UNet(outputs=40, features=(4,)),
+        model=UNet(features=(4,)),
         data=data,
-        task=Pose(people=1),
+        task=Pose(max_people=1),
         size=(16, 16),
         batch_size=8,
     )

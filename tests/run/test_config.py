@@ -6,12 +6,17 @@ from pathlib import Path
 import pytest
 import tyro
 
-from seg_jax.datasets import CocoPanoptic, Folder
+from seg_jax.datasets import CocoPanoptic, Dancers, Folder
 from seg_jax.errors import InputError
+from seg_jax.labels import Labels
 from seg_jax.losses import Loss
+from seg_jax.models import UNet
+from seg_jax.pipeline.augment import Augment
 from seg_jax.run import config
 from seg_jax.run.config import Experiment
-from seg_jax.tasks import Semantic
+from seg_jax.tasks import Panoptic, Pose, Semantic
+
+LABELS = Labels(("sky", "person"), things=("person",))
 
 EXPERIMENTS = sorted((Path(__file__).parents[2] / "experiments").glob("*.py"))
 
@@ -30,11 +35,14 @@ def experiment(request, monkeypatch) -> Experiment:
 def test_experiments_can_be_run_and_kept(experiment):
     if not isinstance(experiment.data, CocoPanoptic):  # its classes stand in a file of the user's
         config.check(experiment, devices=1)
-    kept = json.loads(json.dumps(config.to_json(experiment)))
-    again = config.from_json(kept)
-    assert config.to_json(again) == kept
+    labels = LABELS if isinstance(experiment.data, CocoPanoptic) else experiment.data.labels
+    kept = json.loads(json.dumps(config.kept(experiment, labels)))
+    again, labels_again = config.restored(kept)
+    assert config.kept(again, labels_again) == kept
+    assert labels_again == labels
     assert again.model == experiment.model
     assert again.task == experiment.task
+    assert config.network(again, labels).outputs == len(experiment.task.maps(labels))
 
 
 def test_every_field_of_an_experiment_is_a_flag(experiment, capsys):
@@ -53,20 +61,14 @@ def test_every_field_of_an_experiment_is_a_flag(experiment, capsys):
     assert type(changed.model) is type(experiment.model)
 
 
-def test_paths_survive_and_become_absolute(tiny):
-    experiment = dataclasses.replace(tiny, data=Folder(path=Path("mine")), workdir=Path("runs/x"))
-    again = config.from_json(json.loads(json.dumps(config.to_json(experiment))))
-    assert again.data.path == Path("mine").absolute()
-    assert again.workdir == Path("runs/x").absolute()
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         (
-            {"data": Folder(classes=("a", "b", "c"))},
+            {"data": Folder(classes=("a", "b", "c")), "model": UNet(outputs=1)},
             r"model.outputs is 1, .* 3 maps \(a, b, c\)",
         ),
+        ({"model": UNet(stride=2)}, "model.stride is 2, but Semantic .* set --model.stride 1"),
         (
             {"task": Semantic(Loss(class_weights=(1.0,)))},
             "class_weights has 1 numbers; set --task.loss.class-weights to 2",
@@ -74,7 +76,7 @@ def test_paths_survive_and_become_absolute(tiny):
         ({"epochs": 0}, "epochs is 0; it must be above 0"),
         ({"batch_size": -4}, "batch_size is -4"),
         ({"size": (0, 4)}, r"size is \(0, 4\)"),
-        ({"average": 1.0}, "average is 1.0"),
+        ({"ema_decay": 1.0}, "ema_decay is 1.0"),
         ({"batch_size": 9}, "batch_size is 9, which 2 devices .* set --batch-size 8"),
     ],
 )
@@ -83,24 +85,77 @@ def test_what_can_only_fail_later_is_refused_at_once(tiny, changes, message):
         config.check(dataclasses.replace(tiny, **changes), devices=2)
 
 
-def test_classes_of_the_script_that_runs_are_refused(tiny):
-    local = dataclasses.make_dataclass("Local", [], frozen=True)
-    local.__module__ = "__main__"
-    with pytest.raises(InputError, match="Local is defined in the script"):
-        config.to_json(dataclasses.replace(tiny, optimiser=local()))
+def test_crops_that_do_not_fit_are_refused(tiny):
+    coarse = {"data": Dancers(), "task": Pose(), "model": UNet(features=(4, 8, 8), stride=4)}
+    for changes, crop, space, message in (
+        ({}, (16, 24), 1, None),
+        ({}, (9, 7), 1, None),
+        ({}, (32, 20), 1, r"crop is \(32, 20\), .* size, \(16, 24\); set --augment.crop 16 20,"),
+        ({}, (16, 25), 1, r"crop is \(16, 25\), .*--augment.crop 16 24, or a larger --size"),
+        (coarse, (8, 12), 1, None),
+        (coarse, (10, 12), 1, r"model.stride, 4, doesn't divide; set --augment.crop 8 12"),
+        (coarse, (8, 3), 1, r"crop is \(8, 3\), .* set --augment.crop 8 4"),
+        ({}, (8, 8), 2, r"augment.crop is \(8, 8\), but parallel.space is 2, .*--parallel.space 1"),
+    ):
+        experiment = dataclasses.replace(tiny, **changes, augment=Augment(crop=crop))
+        if message is None:
+            config.check(experiment, devices=4, space=space)
+            continue
+        with pytest.raises(InputError, match=message):
+            config.check(experiment, devices=4, space=space)
 
 
-def test_a_config_of_another_version_is_named(tiny):
-    kept = config.to_json(tiny)
-    with pytest.raises(InputError, match=r"no seg_jax\.gone\.Net"):
-        config.from_json(kept | {"class": "seg_jax.gone.Net"})
-    kept["fields"]["colour"] = 1
-    with pytest.raises(InputError, match="has no field colour"):
-        config.from_json(kept)
+def test_a_crop_is_a_flag_and_is_kept(tiny):
+    cropped = tyro.cli(Experiment, default=tiny, args=["--augment.crop", "8", "12"])
+    assert cropped.augment.crop == (8, 12)
+    whole = tyro.cli(Experiment, default=cropped, args=["--augment.crop", "None"])
+    assert whole.augment.crop is None
+    kept = json.loads(json.dumps(config.kept(cropped, cropped.data.labels)))
+    assert config.restored(kept)[0] == cropped
+    del kept["fields"]["augment"]["fields"]["crop"]  # as runs from before there were crops
+    assert config.restored(kept)[0] == whole
 
 
-def test_differences_name_the_fields(tiny):
-    changed = dataclasses.replace(tiny, epochs=9, model=tiny.model.clone(features=(2, 4)))
-    found = config.differences(config.to_json(tiny), config.to_json(changed))
-    assert found == {"model.features": ([4, 8], [2, 4]), "epochs": (4, 9)}
-    assert config.differences(config.to_json(tiny), config.to_json(tiny)) == {}
+@pytest.mark.parametrize("task", [Panoptic(max_objects=9, min_area=3), Pose(max_people=4)])
+def test_a_configuration_of_version_1_is_read(tiny, task):
+    """As it was before labels were kept, and fields and classes got other names."""
+    new = dataclasses.replace(tiny, task=task, data=Dancers())
+    kept = config.kept(new, new.data.labels)
+    old = {"class": "seg_jax.config.Experiment", "fields": dict(kept["fields"])}
+    fields = old["fields"]
+    fields["average"] = fields.pop("ema_decay")
+    fields["model"]["fields"]["outputs"] = len(task.maps(new.data.labels))
+    fields["augment"]["class"] = "seg_jax.augment.Augment"
+    renamed = {
+        "centre_weight": "centre",
+        "offset_weight": "offset",
+        "max_objects": "objects",
+        "min_area": "least",
+        "heat_weight": "heat",
+        "field_weight": "field",
+        "max_people": "people",
+        "min_joints": "least_joints",
+        "min_score": "least_score",
+    }
+    of_task = fields["task"]["fields"]
+    fields["task"]["fields"] = {renamed.get(name, name): value for name, value in of_task.items()}
+    if isinstance(task, Pose):
+        fields["task"]["fields"]["stride"] = 1
+    again, labels = config.restored(json.loads(json.dumps(old)))
+    assert again == new
+    assert labels == new.data.labels
+
+
+def test_other_labels_are_another_configuration(tiny):
+    old = config.kept(tiny, tiny.data.labels)
+    new = config.kept(tiny, Labels(("mole",)))
+    assert config.changed_fields(old, new) == [
+        "labels.classes: ['lesion'], now ['mole']",
+        "labels.segments: ['lesion'], now ['mole']",
+    ]
+    assert (
+        config.changed_fields(
+            old, config.kept(dataclasses.replace(tiny, log_every=9), tiny.data.labels)
+        )
+        == []
+    )
