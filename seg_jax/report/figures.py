@@ -15,14 +15,17 @@ VARIABLES = {INK: "currentColor", FIRST: "var(--first)", SECOND: "var(--second)"
 
 
 def curve(title: str, axis: str, series: dict[str, dict[float, float]]) -> str:
-    """Up to two lines over a common axis, captioned with their names in their colours.
+    """Up to two lines over a common axis, with a caption of their names in their colours.
 
     Args:
       title: what is drawn.
       axis: the name of the horizontal axis.
       series: by name, values by place; one without values isn't drawn.
+
+    Returns:
+      HTML, in which the names are escaped.
     """
-    figure, axes = _axes(3.6, 2.0)
+    figure, axes = _axes(3.6, 2.0, axis)
     spoken, keys = [], []
     for (label, values), colour in zip(series.items(), (FIRST, SECOND), strict=False):
         if not values:
@@ -31,40 +34,54 @@ def curve(title: str, axis: str, series: dict[str, dict[float, float]]) -> str:
         points = [values[x] if math.isfinite(values[x]) else math.nan for x in places]
         axes.plot(places, points, color=colour, marker="." if len(points) < 40 else "", ms=4)
         spoken.append(f"{label} from {points[0]:.3g} to {points[-1]:.3g}".strip())
-        keys.append(f'<span style="color: {VARIABLES[colour]}">{label}</span>')
-    axes.set_xlabel(axis)
+        keys.append(f'<span style="color: {VARIABLES[colour]}">{escape(label)}</span>')
     alt = f"{title}: {', '.join(spoken)} over {axis}s"
-    return f"<figure><figcaption>{title} {' '.join(keys)}</figcaption>{_svg(figure, alt)}</figure>"
+    caption = f"<figcaption>{escape(title)} {' '.join(keys)}</figcaption>"
+    return f"<figure>{caption}{_svg(figure, alt)}</figure>"
 
 
 def dots(values: np.ndarray, axis: str, alt: str) -> str:
-    """One dot a value, with a line at the median; dots that fall together stand on one another.
+    """One dot for each value, and a line at the median; equal values are stacked.
 
     Args:
-      values: (N,) scores up to 1.
+      values: (N,) finite scores.
       axis: what they are.
       alt: the figure in words.
+
+    Returns:
+      An SVG element.
     """
-    low = min(0.9, math.floor(values.min() * 10) / 10)
-    columns = np.rint((values - low) / (1 - low) * 50).astype(int)
+    low, high = _range(values)
+    columns = np.rint((values - low) / (high - low) * 50).astype(int)
     heights = np.array([np.sum(columns[:i] == columns[i]) for i in range(len(columns))]) + 0.5
     dot = min(5.5, 150 / heights.max())  # points
-    figure, axes = _axes(4.3, 0.6 + (heights.max() + 1) * dot / 72)
+    figure, axes = _axes(4.3, 0.6 + (heights.max() + 1) * dot / 72, axis)
     axes.plot(values, heights, "o", color=FIRST, ms=dot * 0.9, markeredgewidth=0)
     axes.axvline(np.median(values), color=INK, linewidth=1)
-    axes.set(xlabel=axis, xlim=(low - 0.01, 1.01), ylim=(0, heights.max() + 1), yticks=[])
+    edge = 0.01 * max(1, high - low)
+    axes.set(xlim=(low - edge, high + edge), ylim=(0, heights.max() + 1), yticks=[])
     axes.spines["left"].set_visible(False)
     return _svg(figure, alt)
 
 
-def _axes(width: float, height: float):
+def _range(values: np.ndarray) -> tuple[float, float]:
+    """Up to 1 for scores between 0 and 1, else as far as the values reach."""
+    low, high = float(values.min()), float(values.max())
+    if low >= 0 and high <= 1:
+        return min(0.9, math.floor(low * 10) / 10), 1.0
+    return math.floor(low), max(math.ceil(high), math.floor(low) + 1)
+
+
+def _axes(width: float, height: float, label: str):
+    """A figure of a size in inches, and its axes; the horizontal one has a label."""
     figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.add_subplot()
     axes.grid(axis="y", color=INK, alpha=0.12, linewidth=0.8)
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set(color=INK, alpha=0.4)
     axes.tick_params(colors=INK, labelsize=9, length=3)
-    axes.xaxis.label.set(color=INK, size=9)
+    # A dollar sign in a name isn't the start of a formula.
+    axes.set_xlabel(label, color=INK, size=9, parse_math=False)
     axes.yaxis.offsetText.set(color=INK, size=9)
     return figure, axes
 
