@@ -1,10 +1,10 @@
-"""What `--cache` costs and saves: time to load, memory, and time a batch.
+"""Measures what `--cache` changes: time to load, memory, and time for a batch.
 
     python benchmarks/cache.py --raw PATH/TO/stage1_train
     python benchmarks/cache.py --raw PATH/TO/stage1_train --cache /tmp/cache      # twice
 
-140 images of nuclei at 1024×1024, 881 MB. Memory is the process's own (RssAnon); pages of files,
-which the system takes back when it needs them, are not.
+140 images of nuclei at 1024×1024, 881 MB. Memory is that of the process alone (RssAnon). It doesn't
+include cached pages of files, which the system can take back.
 """
 
 import dataclasses
@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 import tyro
 
-from seg_jax.pipeline.batches import load, training_batch
+from seg_jax.pipeline.batches import training_batch
+from seg_jax.run.train import read_part
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "experiments"))
 from nuclei_panoptic import experiment as nuclei
@@ -29,17 +30,17 @@ class Loading:
     raw: Path
     """Folder of the nuclei."""
     cache: Path | None = None
-    """As the experiment's."""
+    """Folder for the resized images; in memory if not given."""
     batches: int = 50
     """How many batches of 8 to take."""
 
 
 def main(loading: Loading) -> None:
-    """Loads, takes batches and prints what it took."""
+    """Loads the images, takes batches, and prints memory and times."""
     data = dataclasses.replace(nuclei.data, raw=loading.raw)
     experiment = dataclasses.replace(nuclei, data=data, size=(1024, 1024), cache=loading.cache)
     start = time.perf_counter()
-    examples = load(experiment, "train")
+    examples = read_part(experiment, data.labels, "train")
     loaded = time.perf_counter() - start
     times = []
     for step in range(loading.batches):

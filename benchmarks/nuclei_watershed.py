@@ -1,12 +1,12 @@
-"""The classic way to part nuclei, to compare with `experiments/nuclei_panoptic.py`.
+"""The classic way to separate nuclei, to compare with `experiments/nuclei_panoptic.py`.
 
     pip install -e .[test] && python benchmarks/nuclei_watershed.py --raw PATH/TO/stage1_train
 
 The same U-Net on the same split, with the same recipe, learns three classes: background, inside and
-border. What is inside is split into connected components, and these grow over the border by a
-watershed on the probability of being inside. Objects that are too small are dropped, as there.
-That happens at the training size, as borders fade in smaller maps; scores are those at the images'
-own size.
+border. The pixels of class inside are split into connected components. These grow over the border
+by a watershed on the probability of inside. As there, objects below `min_area` are dropped. All
+of this is done at the training size, because borders disappear in smaller maps. Scores are those at
+the images' own size.
 """
 
 import dataclasses
@@ -21,18 +21,19 @@ import tyro
 from scipy import ndimage
 from skimage.segmentation import watershed
 
+import seg_jax
 from seg_jax import cli
 from seg_jax.datasets import Nuclei
-from seg_jax.inference import predict
+from seg_jax.found import Segments
 from seg_jax.metrics import segments
-from seg_jax.metrics.segments import Matches, Segments
+from seg_jax.metrics.segments import Matches
 from seg_jax.resize import resize_label
 from seg_jax.tasks import Semantic
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "experiments"))
 from nuclei_panoptic import experiment as panoptic
 
-LEAST = panoptic.task.least
+MIN_AREA = panoptic.task.min_area
 
 
 @dataclass(frozen=True)
@@ -51,32 +52,31 @@ def parted(probabilities: np.ndarray) -> np.ndarray:
     seeds, _ = ndimage.label(label == 1)
     found = watershed(-probabilities[..., 1], seeds, mask=label > 0)
     area = np.bincount(found.ravel())
-    return np.where(area[found] >= LEAST, found, 0)
+    return np.where(area[found] >= MIN_AREA, found, 0)
 
 
 def objects(number: np.ndarray) -> Segments:
-    """Objects of one category, all as sure as another."""
+    """Objects of one category, all with the score 1."""
     category = (np.arange(number.max() + 1) > 0).astype(np.int32)
     return Segments(jnp.asarray(number, jnp.int32), jnp.asarray(category), jnp.asarray(category))
 
 
 def main(baseline: Baseline) -> None:
-    """Trains, parts and scores."""
+    """Trains, separates the nuclei and scores them."""
     for seed in baseline.seeds:
         experiment = dataclasses.replace(
             panoptic,
             name=f"nuclei_watershed_{seed}",
-            model=panoptic.model.clone(outputs=3),
             data=Nuclei(raw=baseline.raw, borders=True),
             task=Semantic(panoptic.task.loss),
             seed=seed,
         )
         cli.run_experiment(experiment)
-        run, variables, _ = predict.load(experiment.folder)
-        network = predict.predictor(run, variables)
+        network = seg_jax.load(experiment.folder)
         matches = []
-        for example in run.data.read("test"):
-            number = parted(network([example.image])[0])
+        for example in experiment.data.read("test"):
+            (maps,) = network.maps([example.image])
+            number = parted(np.asarray(maps))
             found = objects(resize_label(number, example.label.shape))
             true = objects(example.instance)
             valid = jnp.ones(example.label.shape, bool)

@@ -1,9 +1,9 @@
-"""How far two optimisers come in the same few steps of `experiments/dancers_panoptic.py`.
+"""Compares two optimisers after the same few steps of `experiments/dancers_panoptic.py`.
 
     pip install -e . && python benchmarks/optimisers.py
 
-The same net, pictures, order and augmentation; each run has its own whole schedule, warm-up and
-fall, and is scored on the validation part at its end.
+Network, images, their order and augmentation are the same. Each run has a complete learning-rate
+schedule of its own, and is scored on the validation part at its end.
 """
 
 import dataclasses
@@ -17,9 +17,8 @@ import tyro
 
 from seg_jax.optimiser import AdamW, Muon
 from seg_jax.parallel import make_mesh
-from seg_jax.pipeline import batches as input
 from seg_jax.run.log import read_metrics
-from seg_jax.run.train import train
+from seg_jax.run.train import read_part, train
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "experiments"))
 from dancers_panoptic import experiment as panoptic
@@ -38,16 +37,17 @@ class Contest:
 
 
 def main(contest: Contest) -> None:
-    """Trains one after another; prints a line each."""
+    """Trains with each optimiser in turn, and prints a line for each."""
     batch_size = panoptic.batch_size
     shown = dataclasses.replace(panoptic.data, train=contest.steps * batch_size)
     experiment = dataclasses.replace(panoptic, data=shown, epochs=1)
-    parts = [input.load(experiment, part) for part in ("train", "val")]
+    labels = experiment.data.labels
+    parts = [read_part(experiment, labels, part) for part in ("train", "val")]
     mesh = make_mesh(experiment.parallel)
     for optimiser in (*map(AdamW, contest.adamw), *map(Muon, contest.muon)):
         run = dataclasses.replace(experiment, optimiser=optimiser)
         with tempfile.TemporaryDirectory() as folder:
-            train(run, *parts, Path(folder), mesh)
+            train(run, labels, *parts, Path(folder), mesh)
             *_, before, scores = read_metrics(Path(folder) / "metrics.jsonl")
         of = {"optimiser": type(optimiser).__name__, "learning_rate": optimiser.learning_rate}
         of |= {name: round(scores[f"val_{name}"], 4) for name in ("loss", "pq", "dice")}

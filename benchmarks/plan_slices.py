@@ -1,11 +1,12 @@
-"""Plans the training of the two papers' own nets on TPU slices that aren't here.
+"""Plans the training of two published networks on TPU slices, without having these slices.
 
     pip install -e .[tpu] && python benchmarks/plan_slices.py
 
-The nets are `original_unet` and `original_segnet` in bfloat16, on RGB images with one map, trained
-by AdamW under flips and quarter turns. Each cell is one compilation by the TPU compiler, of minutes
-on 2 CPU cores; results are kept, so that a run that was stopped goes on. `--search` looks for the
-largest batch of a device as well, which depends on the kind of device, hardly on their number.
+The networks are `original_unet` and `original_segnet` in bfloat16, on RGB images with one map,
+trained by AdamW with flips and quarter turns. Each plan is a compilation by the TPU compiler, which
+takes minutes on 2 CPU cores. Results are kept, so the same command continues after a stop.
+`--search` also looks for the largest batch of a device, which depends on the kind of device and
+hardly on their number.
 """
 
 import os
@@ -29,11 +30,11 @@ class Slices:
     """What to plan."""
 
     nets: tuple[Net, ...] = ("original_unet", "original_segnet")
-    """Nets."""
+    """Networks."""
     sizes: tuple[int, ...] = (256, 512)
     """Heights and widths of the images."""
     topologies: tuple[str, ...] = ("v5e:2x2", "v5e:4x4", "v5e:16x16", "v4:2x2x1", "v6e:2x2")
-    """Slices."""
+    """TPU slices."""
     pixels: int = 2**20
     """Pixels of each device's share of the batch: 16 images of 256² or 4 of 512²."""
     search: bool = False
@@ -41,7 +42,7 @@ class Slices:
 
 
 def main(slices: Slices) -> None:
-    """Prints a plan for every net, size and slice."""
+    """Prints a plan for every network, size and slice."""
     os.environ["JAX_PLATFORMS"] = "cpu"
     jax.config.update("jax_platforms", "cpu")
     for topology in slices.topologies:

@@ -1,7 +1,8 @@
-"""The nets of the lesson and of the papers in PyTorch, and their weights in seg_jax's layout.
+"""The networks of the lesson and of the papers in PyTorch, and their weights in seg_jax's layout.
 
-Shared by `train_step.py`, which races them, and `tests/fixtures/make_torch_fixtures.py`, which
-records what they compute.
+The lesson is lesson 12 (segmentation) of https://github.com/microsoft/AI-For-Beginners.
+`train_step.py` times these networks, and `tests/fixtures/make_torch_fixtures.py` records what they
+compute.
 """
 
 import numpy as np
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 
 class Encoder(nn.Module):
-    """What all four nets share: blocks named as in seg_jax, and pooling between them."""
+    """The encoder of all four networks: blocks named as in seg_jax."""
 
     def __init__(self, widths, convs, *, norm: bool, norm_after_relu: bool):
         super().__init__()
@@ -102,7 +103,7 @@ def lesson_unet(features=(16, 32, 64, 128, 256)) -> TorchUNet:
 
 
 def original_unet(features=(64, 128, 256, 512, 1024)) -> TorchUNet:
-    """The paper's U-Net, padded."""
+    """The paper's U-Net, with padded convolutions."""
     return TorchUNet(features, convs=2, decoder=features[-2::-1], lesson=False)
 
 
@@ -142,7 +143,7 @@ def twice(x: Tensor) -> Tensor:
 
 
 def flax_variables(net: nn.Module) -> dict[str, dict]:
-    """The weights and running statistics of a net as `seg_jax.models` keeps them."""
+    """The weights and running statistics of a network in the layout of `seg_jax.models`."""
     params, statistics = {}, {}
     for name, child in net.named_children():
         if isinstance(child, nn.Conv2d | nn.ConvTranspose2d):

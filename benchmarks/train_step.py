@@ -1,13 +1,13 @@
-"""Times the training step beside the same net in PyTorch, and beside plain Flax, in one process.
+"""Times a training step in seg_jax, in PyTorch and in plain Flax, in one process.
 
     pip install -e .[torch] && python benchmarks/train_step.py
 
-Each round runs a few steps of one, then of the other, so that a machine that is busy or warm slows
-all alike; ratios are taken within a round. All take float32, binary cross-entropy and Adam, with
-the same images already in memory; PyTorch runs with channels first and last, and its faster one
-counts. "Plain Flax" is the same net with `flax.linen.max_pool`, `flax.linen.ConvTranspose`,
-`jax.image.resize` and XLA's kernel gradient in place of the layers' own spellings; it has no
-max-unpooling.
+Each round runs a few steps of each in turn, so a busy or warm machine slows all of them alike.
+Ratios are taken within a round. All use float32, binary cross-entropy and Adam, with the same
+images already in memory. PyTorch runs with channels first and with channels last, and the faster
+one counts. "Plain Flax" is the same network with `flax.linen.max_pool`, `flax.linen.ConvTranspose`,
+`jax.image.resize` and XLA's kernel gradient instead of the layers in `seg_jax.models.layers`. It
+has no max-unpooling.
 """
 
 import time
@@ -42,21 +42,21 @@ class Benchmark:
     """What to time."""
 
     nets: tuple[Net, ...] = ("lesson_unet", "original_unet")
-    """Nets, timed one after the other."""
+    """Networks, timed one after the other."""
     size: int | None = None
-    """Height and width of the images; 256 for the lesson's nets and 128 for the originals."""
+    """Height and width of the images; 256 for the lesson's networks and 128 for the papers'."""
     batch: int | None = None
-    """Images a step; 8 for the lesson's nets and 4 for the originals."""
+    """Images a step; 8 for the lesson's networks and 4 for the papers'."""
     rounds: int = 7
     """Rounds; the table gives their median and quartiles."""
     steps: int = 2
     """Steps of each in a round."""
     plain: bool = True
-    """Time plain Flax, too."""
+    """Also time plain Flax."""
 
 
 def plain_bilinear(x: jax.Array, *, align_corners: bool = False) -> jax.Array:
-    """`jax.image.resize` to twice the size; it can't align corners, which costs the same."""
+    """`jax.image.resize` to twice the size; it can't align corners, which would cost the same."""
     b, h, w, c = x.shape
     return jax.image.resize(x, (b, 2 * h, 2 * w, c), "bilinear")
 
@@ -83,7 +83,7 @@ def jax_steps(name: Net, image: np.ndarray, label: np.ndarray, *, plain: bool) -
             "epoch": jax.numpy.zeros(batch, int),
             "index": jax.numpy.arange(batch),
         }
-        objective = partial(Semantic().objective, Nevi())
+        objective = partial(Semantic().objective, Nevi().labels)
         step = make_train_step(net, optimiser, objective, augmentation=Augment(), seed=0)
         compiled = jax.jit(step, donate_argnums=0).lower(state, data).compile()
 
@@ -114,7 +114,7 @@ def torch_steps(name: Net, image: np.ndarray, label: np.ndarray, *, layout) -> A
 
 
 def race(runners: dict[str, Advance], *, rounds: int, steps: int) -> dict[str, np.ndarray]:
-    """Milliseconds a step of each runner in each round, the first of which is thrown away."""
+    """Milliseconds a step of each runner in each round, without the first round."""
     times = {name: [] for name in runners}
     for _ in range(rounds + 1):
         for name, advance in runners.items():
@@ -128,7 +128,7 @@ def race(runners: dict[str, Advance], *, rounds: int, steps: int) -> dict[str, n
 
 
 def main(benchmark: Benchmark) -> None:
-    """Prints one line a net."""
+    """Prints one line for each network."""
     print(
         f"{jax.default_backend()}, {torch.get_num_threads()} threads; JAX {jax.__version__}, "
         f"PyTorch {torch.__version__}; {benchmark.rounds} rounds of {benchmark.steps} steps"

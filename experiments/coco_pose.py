@@ -1,14 +1,15 @@
-"""A U-Net finds the 17 joints of everybody in COCO's photographs (Lin et al. 2014).
+"""A U-Net finds the 17 joints of all people in COCO's photographs (Lin et al. 2014).
 
     python experiments/coco_pose.py --data.root PATH/TO/coco --batch-size 256
 
-Protocol: train2017 to train, 1 % of it to validate, val2017 to test, from scratch. The folder holds
-train2017/, val2017/ and annotations/person_keypoints_{train,val}2017.json. At the first start every
-host resizes all images into --cache, from where steps read them (4 bytes a pixel, 31 GB at 256×256
-by arithmetic). Crowds and people without joints count in no loss.
+Protocol: train2017 for training, except 1 % of it for validation; val2017 for testing; from
+scratch. The folder holds train2017/, val2017/ and
+annotations/person_keypoints_{train,val}2017.json. At the first start every host resizes all images
+and writes them into --cache, from which the steps read them (4 bytes a pixel, 31 GB at 256×256;
+computed, not measured). Crowds and people without joints count in no loss.
 
-It hasn't been trained here, only on the few images with COCO's annotations that were at hand, to
-see that it runs; so there is no score to expect.
+It hasn't been trained here. It was only run on a few images with COCO's annotations, so there is
+no score to expect.
 """
 
 from pathlib import Path
@@ -24,13 +25,12 @@ from seg_jax.tasks import Pose
 experiment = Experiment(
     name="coco_pose",
     model=UNet(
-        outputs=55,  # 17 joints, 19 limbs' fields of two directions
         features=(64, 128, 256, 512, 512, 512),
         stride=4,
         dtype="bfloat16",
     ),
     data=CocoKeypoints(root=Path("data/coco"), val=0.01),
-    task=Pose(people=30, sigma=4, width=3, stride=4),
+    task=Pose(max_people=30, sigma=4, width=3),
     cache=Path("data/coco_pose_256"),
     size=(256, 256),
     epochs=60,
@@ -45,7 +45,7 @@ experiment = Experiment(
         contrast=0.3,
         saturation=0.3,
     ),
-    average=0.999,
+    ema_decay=0.999,
     evaluate_every=5,
 )
 

@@ -1,13 +1,13 @@
-"""A U-Net finds the skeletons of drawn dancers, however many there are and however they overlap.
+"""A U-Net finds the skeletons of any number of drawn dancers, also where they overlap.
 
     python experiments/dancers_pose.py
 
-Protocol: as `dancers_panoptic.py`, but 12000 pictures to train, 192×192, which take five minutes to
+Protocol: as `dancers_panoptic.py`, but 12000 training images of 192×192, which take five minutes to
 draw.
 
 Score, seed 0: OKS AP 0.650 [0.607, 0.684], AP50 0.872, PCK@0.2 0.794 (shoulders 0.86, ankles 0.74,
-wrists 0.63), after 113 minutes on 2 CPU cores that tested other things meanwhile. Validation rose
-to the end.
+wrists 0.63), after 113 minutes on 2 CPU cores that tested other things at the same time. The
+validation score rose until the end.
 """
 
 import dataclasses
@@ -22,12 +22,11 @@ experiment = dataclasses.replace(
     name="dancers_pose",
     data=dataclasses.replace(panoptic.data, train=12000, size=192),
     model=panoptic.model.clone(
-        outputs=40,  # 14 joints, 13 limbs' fields of two directions
         features=(16, 32, 64, 128, 192, 192),
         decoder=(192, 128, 96),
         stride=4,
     ),
-    task=Pose(people=8, sigma=4, width=3, stride=4),
+    task=Pose(max_people=8, sigma=4, width=3),
     size=(192, 192),
     epochs=6,
     evaluate_every=1,

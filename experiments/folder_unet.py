@@ -1,12 +1,14 @@
 """A U-Net learns from a folder of your own: images/ and masks/, paired by name.
 
     python experiments/folder_unet.py --data.path PATH/TO/FOLDER
-    python experiments/folder_unet.py --data.path PATH/TO/FOLDER --model.outputs 3 \
-        --data.classes background road car
+    python experiments/folder_unet.py --data.path PATH/TO/FOLDER --data.classes background road car
+    python experiments/folder_unet.py --data.path PATH/TO/FOLDER --size 1024 1024 \\
+        --augment.crop 256 256
 
-Protocol: masks of 0 and 1 (or 0 and 255) for one class, of class numbers for several; 70 % of the
-images to train, 10 % to validate, 20 % to test, chosen by their names, unless the folder is split
-into train/, val/ and test/. Every file that can't be used is named before training starts.
+Protocol: masks hold 0 and 1 (or 0 and 255) for one class, class numbers for several. 70 % of the
+images are for training, 10 % for validation and 20 % for testing, chosen by their names, unless the
+folder is split into train/, val/ and test/. Every file that can't be used is named before training
+starts. With --augment.crop, the network is trained on random crops.
 """
 
 from pathlib import Path
@@ -22,7 +24,7 @@ from seg_jax.tasks import Semantic
 
 experiment = Experiment(
     name="folder_unet",
-    model=UNet(features=(16, 32, 64, 128, 256), outputs=1),
+    model=UNet(features=(16, 32, 64, 128, 256)),
     data=Folder(path=Path("data/mine"), classes=("foreground",)),
     size=(256, 256),
     epochs=50,
@@ -32,7 +34,7 @@ experiment = Experiment(
     augment=Augment(
         flip=True, rotate=20, scale=(0.8, 1.25), brightness=0.2, contrast=0.2, saturation=0.2
     ),
-    average=0.99,
+    ema_decay=0.99,
     evaluate_every=5,
 )
 

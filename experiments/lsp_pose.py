@@ -2,12 +2,12 @@
 
     python experiments/lsp_pose.py --data.raw PATH/TO/lsp
 
-Protocol: 200 photographs to train, 20 to validate, 80 to test, by a committed list; one annotated
-person each; 160×160, from scratch.
+Protocol: 200 photographs for training, 20 for validation, 80 for testing, by a committed list; one
+annotated person each; 160×160, from scratch.
 
 Score, seed 0: OKS AP 0.001, AP50 0.007, PCK@0.2 0.168 (neck 0.39, head 0.39, ankles 0.11, wrists
-0.07), after 27 minutes on 2 CPU cores that did other things as well. That is nothing usable: so few
-photographs from scratch, for so short.
+0.07), after 27 minutes on 2 CPU cores that did other things at the same time. This isn't usable:
+there are too few photographs, and the training from scratch is too short.
 """
 
 from seg_jax import cli
@@ -21,13 +21,12 @@ from seg_jax.tasks import Pose
 experiment = Experiment(
     name="lsp_pose",
     model=UNet(
-        outputs=40,  # 14 joints, 13 limbs' fields of two directions
         features=(16, 32, 64, 96, 128, 128, 128),
         convs=(1, 2, 2, 2, 2, 2, 2),
         decoder=(128, 128, 96, 64, 32, 0),
     ),
     data=Lsp(),
-    task=Pose(people=4, sigma=5, width=4, least_score=0.1),
+    task=Pose(max_people=4, sigma=5, width=4, min_score=0.1),
     size=(160, 160),
     epochs=60,
     batch_size=8,
@@ -42,7 +41,7 @@ experiment = Experiment(
         saturation=0.3,
         hue=15,
     ),
-    average=0.99,
+    ema_decay=0.99,
     evaluate_every=10,
 )
 

@@ -1,10 +1,10 @@
-"""A SegNet with pooling indices cuts the human body out of the frames of MADS.
+"""A SegNet with pooling indices segments the human body in the frames of MADS.
 
     python experiments/mads_segnet.py --data.raw PATH/TO/archive.zip
 
 Protocol: as `mads_unet.py`; everything but the network is the same.
 
-Not yet trained to the end, so no score is given here.
+It hasn't been trained to the end yet, so no score is given here.
 """
 
 import dataclasses

@@ -1,16 +1,17 @@
-"""A U-Net tells cell nuclei apart, touching ones too: 200 images of the 2018 Data Science Bowl.
+"""A U-Net separates cell nuclei, also touching ones: 200 images of the 2018 Data Science Bowl.
 
     python experiments/nuclei_panoptic.py --data.raw PATH/TO/stage1_train
 
-Protocol: 140 images to train, 20 to validate, 40 to test, by a committed list that holds each kind
-of image in proportion; all of them fluorescence, 256×256, enlarged to 384×384; from scratch.
+Protocol: 140 images for training, 20 for validation, 40 for testing, by a committed list in which
+each part has the same proportions of the kinds of images. All are fluorescence images of 256×256,
+enlarged to 384×384; from scratch.
 
 Score on the 40 at their own size (`own_size` in scores.json), seeds 0, 1 and 2: AP at 0.5 as in the
 Bowl 0.822, 0.824 and 0.820, PQ 0.740, 0.740 and 0.732, after 15 to 21 minutes on 2 CPU cores that
-did other things meanwhile. Validation rose to the end. The same net with a border class and a
-watershed (`benchmarks/nuclei_watershed.py`), seed 0: 0.756. At 256×256 the three seeds had 0.792,
-0.808 and 0.806, and with a watershed 0.774. Published on the whole set: 0.83 (Mask R-CNN) to 0.86
-(StarDist).
+did other things at the same time. The validation score rose until the end. The same network with a
+border class and a watershed (`benchmarks/nuclei_watershed.py`), seed 0: 0.756. At 256×256 the three
+seeds had 0.792, 0.808 and 0.806, and with a watershed 0.774. Published results on the whole data
+set: 0.83 (Mask R-CNN) to 0.86 (StarDist).
 """
 
 from seg_jax import cli
@@ -25,7 +26,6 @@ from seg_jax.tasks import Panoptic
 experiment = Experiment(
     name="nuclei_panoptic",
     model=UNet(
-        outputs=4,  # nucleus, the centre and its two offsets
         features=(8, 24, 48, 96, 128, 128),
         convs=(1, 2, 2, 2, 2, 2),
         decoder=(128, 96, 48, 24, 0),  # at the full size a 1×1 head is enough, much cheaper
@@ -33,13 +33,13 @@ experiment = Experiment(
     data=Nuclei(),
     task=Panoptic(
         Loss(cross_entropy=1.0, dice=1.0),
-        centre=30,
-        offset=0.1,
+        centre_weight=30,
+        offset_weight=0.1,
         sigma=3.75,
         threshold=0.3,
         window=9,
-        objects=128,
-        least=27,
+        max_objects=128,
+        min_area=27,
     ),
     size=(384, 384),
     standardise=True,
@@ -55,7 +55,7 @@ experiment = Experiment(
         contrast=0.4,
         blur=0.7,
     ),
-    average=0.99,
+    ema_decay=0.99,
     evaluate_every=4,
 )
 
