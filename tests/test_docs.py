@@ -12,6 +12,9 @@ import pytest
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"```python\n(.*?)```", re.DOTALL)
 FEW = ("--data.train", "8", "--data.val", "4", "--data.test", "3", "--epochs", "1")
+"""Flags that make an example short."""
+SMALL = ("--model.features", "4", "8", "--size", "32", "32")
+"""Flags that make its network quick to compile."""
 
 
 def run(folder, *command):
@@ -43,7 +46,7 @@ def extended(tmp_path_factory):
     folder = tmp_path_factory.mktemp("extended")
     write_blocks("docs/extend.md", folder)
     assert {p.name for p in folder.iterdir()} == {"discs.py", "distance.py", "mine.py", "parts.py"}
-    run(folder, "mine.py", *FEW)
+    run(folder, "mine.py", *FEW, *SMALL)
     return folder
 
 
@@ -78,4 +81,4 @@ def test_a_network_and_an_optimiser_from_outside_are_used(extended):
 
 def test_the_readmes_example_runs(tmp_path):
     write_blocks("README.md", tmp_path)
-    assert "test: Dice" in run(tmp_path, "mine.py", *FEW)
+    assert "test: Dice" in run(tmp_path, "mine.py", *FEW, *SMALL)
