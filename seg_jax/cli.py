@@ -87,7 +87,7 @@ def predict_command(
       overlap: Of neighbouring tiles, as a fraction of the tile.
       probabilities: Also write the probabilities into probabilities/: as float16 .npy (height,
         width, classes), or as 16-bit PNG.
-      every: Of a video, take only the first frame and each that comes so many later.
+      every: Of a video, take every so many frames, from the first.
       video: Also join a folder's overlays into overlays/FOLDER.mp4, so many a second.
     """
     from seg_jax.run.predict import predict_files
@@ -134,6 +134,7 @@ def evaluate_command(
 
     if not runs:
         raise InputError("no run named; name the folder of one or more")
+    runs = tuple(run.expanduser() for run in runs)
     settings = Settings(part, data, step, scales, _side(tile), overlap, probabilities)
     folder, scores = evaluate(runs, settings)
     task = Workdir(runs[0]).read()[0].task
@@ -190,6 +191,7 @@ def _runs_first(paths: tuple[Path, ...]) -> tuple[list[Path], list[Path]]:
     Raises:
       InputError: if the first isn't the folder of a run.
     """
+    paths = tuple(path.expanduser() for path in paths)
     count = next((k for k, p in enumerate(paths) if not Workdir(p).config.exists()), len(paths))
     if paths and not count:
         Workdir(paths[0]).read_config()  # says what is wrong with it

@@ -14,13 +14,15 @@ from PIL import Image
 
 def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Antialiased bilinear resizing of (H, W, C) uint8 to (*size, C), on the host."""
-    channels = [
-        Image.fromarray(np.ascontiguousarray(image[..., c])).resize(
-            size[::-1], Image.Resampling.BILINEAR
-        )
-        for c in range(image.shape[-1])
-    ]
-    return np.stack([np.asarray(channel) for channel in channels], axis=-1)
+    how = Image.Resampling.BILINEAR
+
+    def resized(channel: np.ndarray) -> np.ndarray:
+        # Across first, then down: left to itself, Pillow 13 chooses the order by the sizes.
+        across = Image.fromarray(channel).resize((size[1], channel.shape[0]), how)
+        return np.asarray(across.resize(size[::-1], how))
+
+    channels = (np.ascontiguousarray(image[..., c]) for c in range(image.shape[-1]))
+    return np.stack([resized(channel) for channel in channels], axis=-1)
 
 
 def resize_label(label: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -32,6 +34,10 @@ def resize_points(points: np.ndarray, old: tuple[int, int], new: tuple[int, int]
     """Points (..., 2) of x and y, pixel centres at whole numbers, in the same picture resized."""
     scale = np.array([new[1] / old[1], new[0] / old[0]], np.float32)
     return (points + 0.5) * scale - 0.5
+
+
+MAX_UNROLLED = 16
+"""Pixels that a pixel of the result may depend on, along an axis, before they are looped over."""
 
 
 class Axis(NamedTuple):
@@ -110,11 +116,21 @@ def _resized(x: Array, axis: int, weights: Axis) -> Array:
     bytes_ = x.dtype == jnp.uint8
     along = [1] * x.ndim
     along[axis] = weights.source.shape[0]
-    total = 0
-    for k in range(weights.source.shape[1]):
-        pixels = jnp.take(x, weights.source[:, k], axis=axis, mode="clip")
-        weight = (weights.fixed if bytes_ else weights.weight)[:, k].reshape(along)
-        total = total + pixels * weight
+    source = jnp.asarray(weights.source)
+    weight = jnp.asarray(weights.fixed if bytes_ else weights.weight)
+
+    def add_tap(k: int, total: Array) -> Array:
+        pixels = jnp.take(x, source[:, k], axis=axis, mode="clip")
+        return total + pixels * weight[:, k].reshape(along)
+
+    shape = (*x.shape[:axis], len(source), *x.shape[axis + 1 :])
+    total = jnp.zeros(shape, weight.dtype)
+    taps = source.shape[1]
+    if taps > MAX_UNROLLED:  # a loop is a little slower, but a long sum takes minutes to compile
+        total = jax.lax.fori_loop(0, taps, add_tap, total)
+    else:
+        for k in range(taps):
+            total = add_tap(k, total)
     if bytes_:
         return jnp.clip((total + 2**21) >> 22, 0, 255).astype(jnp.uint8)
     return total

@@ -32,7 +32,7 @@ def to_json(value: Any) -> Any:
         values = {name: getattr(value, name) for name in _fields(type(value))}
         return {"class": path, "fields": {name: to_json(v) for name, v in values.items()}}
     if isinstance(value, Path):
-        return str(value.absolute())
+        return str(value.expanduser().absolute())
     if isinstance(value, tuple):
         return [to_json(v) for v in value]
     return value

@@ -13,7 +13,8 @@ def test_images_are_resized_as_pillow_does_and_labels_get_no_new_value():
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (31, 47, 3), dtype=np.uint8)
     resized = resize_image(image, (16, 20))
-    whole = Image.fromarray(image).resize((20, 16), Image.Resampling.BILINEAR)
+    across = Image.fromarray(image).resize((20, 31), Image.Resampling.BILINEAR)
+    whole = across.resize((20, 16), Image.Resampling.BILINEAR)
     np.testing.assert_array_equal(resized, np.asarray(whole))
     assert resize_image(image[..., :1], (16, 20)).shape == (16, 20, 1)
     label = rng.choice(np.array([0, 3, 9, VOID], np.uint8), (31, 47))
@@ -41,6 +42,9 @@ SIZES = [
     ((1, 7), (1, 3)),
     ((9, 9), (9, 9)),
     ((20, 20), (50, 20)),
+    ((400, 300), (256, 256)),
+    ((2000, 300), (256, 256)),
+    ((128, 128), (37, 500)),
 ]
 
 

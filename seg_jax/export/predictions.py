@@ -51,7 +51,7 @@ def save_probabilities(
     for k, one in enumerate(maps):
         # Resizing can take a heat map a little beyond 0 and 1.
         levels = np.rint(np.clip(one, 0, 1) * 65535).astype(np.uint16)
-        _save_png(path if len(maps) == 1 else path.with_name(f"{name}_{k}.png"), levels)
+        _save_png(path if len(maps) == 1 else path.with_name(f"{path.stem}_{k}.png"), levels)
 
 
 def _save_png(path: Path, pixels: np.ndarray) -> None:

@@ -140,7 +140,7 @@ def _first(scored: Scored) -> Any:
 def _measured(
     predictor: Predictor, decoded: Decoded, example: Example, size: tuple[int, int], *, padded: bool
 ) -> Any:
-    """What a task measures of one image at a size, in NumPy; `padded` says whether it is."""
+    """What a task measures of one image at a size, in NumPy; `padded`: whether `decoded` is."""
     task, labels = predictor.task, predictor.labels
     truth = task.arrays(labels, example, size)
     if padded:

@@ -49,8 +49,8 @@ BUCKET = 64
 many sizes share a few compiled programs."""
 
 MAX_DECODED = 2**27
-"""Numbers in the predictions of one image that are decoded: half a gigabyte, copied several
-times. Where there would be more, they are decoded at a smaller size and the result is enlarged."""
+"""Most numbers in the predictions of one image that are decoded: half a gigabyte, and several
+copies of it. If there are more, they are decoded at a smaller size and the result is enlarged."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,12 +110,23 @@ class Predictor:
     ) -> Iterator[tuple[Item, np.ndarray, Array]]:
         """Each image's name, the image, and its predictions (H, W, K)."""
         images, count = iter(images), 0
-        while group := list(islice(images, IMAGES_AT_ONCE)):
+        # Tiles share a program whatever the number of images, whose maps may be large.
+        at_once = IMAGES_AT_ONCE if self.rows is None else 1
+        while True:
+            group, error = [], None
+            try:
+                group.extend(islice(images, at_once))
+            except InputError as unreadable:  # what was read before is still predicted
+                error = unreadable
             # The last group is padded by repeating images, so it needs no program of its own.
             count = max(count, len(group))
-            padded = [group[k % len(group)][1] for k in range(count)]
-            for (name, image), maps in zip(group, self.maps(padded), strict=False):
+            padded = [group[k % len(group)][1] for k in range(count)] if group else []
+            for (name, image), maps in zip(group, padded and self.maps(padded), strict=False):
                 yield name, image, maps
+            if error is not None:
+                raise error
+            if not group:
+                return
 
     def found(self, maps: Array, size: tuple[int, int]) -> Found:
         """What is found in one image.
@@ -130,9 +141,10 @@ class Predictor:
         """What is found in one image whose predictions are decoded already."""
 
         def probabilities() -> np.ndarray:
-            resize = Resize.between(maps.shape[:2], size)
-            found = self.task.resized(self.labels, maps[None], resize)[0]
-            return np.asarray(self.task.probabilities(self.labels, found))
+            grid = tuple(maps.shape[:2])
+            resize = None if grid == size else Resize.between(grid, size, bucket(size))
+            found = _probabilities(maps[None], resize, task=self.task, labels=self.labels)
+            return np.asarray(found)[0, : size[0], : size[1]]
 
         found = self.task.found(self.labels, decoded, size)
         return replace(found, make_probabilities=probabilities)
@@ -146,11 +158,13 @@ class Predictor:
         """
         grid = tuple(maps.shape[:2])
         if grid == size and self.rows is not None:  # sizes differ from image to image here too
-            maps = jnp.asarray(pad(np.asarray(maps), 0))
+            maps = pad(np.asarray(maps), 0)
         smaller = min(1, (MAX_DECODED / (math.prod(size) * maps.shape[-1])) ** 0.5)
         within = tuple(max(1, round(smaller * side)) for side in size)
         shape = within if within == grid else bucket(within)
-        scale = max(1, round(4 * (math.prod(within) / math.prod(grid)) ** 0.5)) / 4
+        scale = 1.0
+        if not self.task.pixelwise:
+            scale = max(1, round(4 * (math.prod(within) / math.prod(grid)) ** 0.5)) / 4
         decoded = _decode(
             maps[None],
             None if within == grid else Resize.between(grid, within, shape),
@@ -170,17 +184,22 @@ class Predictor:
             parts = (np.asarray(self.task.probabilities(self.labels, x)) for x in self.rows(image))
             return np.concatenate(list(parts))
 
-        found = (self.found(jnp.asarray(rows), rows.shape[:2]) for rows in self.rows(image))
+        found = (self.found(rows, rows.shape[:2]) for rows in self.rows(image))
         label = np.concatenate([each.label for each in found])
         return Found(label=label, make_probabilities=probabilities)
 
     def _pixels(self, image: Image) -> np.ndarray:
         if isinstance(image, str | Path):
-            return read_image(Path(image), self.channels)
+            return read_image(Path(image).expanduser(), self.channels)
         image = np.asarray(image)
         if image.ndim == 2 and self.channels == 1:
             image = image[..., None]
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != self.channels:
+        if (
+            image.dtype != np.uint8
+            or image.ndim != 3
+            or image.shape[-1] != self.channels
+            or not image.size
+        ):
             raise InputError(
                 f"the image is {image.dtype} of shape {image.shape}, but this network takes uint8 "
                 f"of shape (height, width, {self.channels}), from 0 to 255; convert it"
@@ -368,6 +387,12 @@ def _resize(images: Array, resize: Resize) -> Array:
 @partial(jax.jit, static_argnames=("task", "labels"))
 def _resize_maps(maps: Array, resize: Resize, *, task: Task, labels: Labels) -> Array:
     return task.resized(labels, maps, resize)
+
+
+@partial(jax.jit, static_argnames=("task", "labels"))
+def _probabilities(maps: Array, resize: Resize | None, *, task: Task, labels: Labels) -> Array:
+    maps = maps if resize is None else task.resized(labels, maps, resize)
+    return task.probabilities(labels, maps)
 
 
 @partial(jax.jit, static_argnames=("task", "labels", "scale"))

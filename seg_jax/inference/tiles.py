@@ -2,9 +2,9 @@
 
 Tiles overlap, and the predictions of overlapping tiles are averaged with the weights of a Gaussian
 around each tile's centre, as in nnU-Net (Isensee et al. 2021): a network knows least at the border
-of what it sees. Of each border that isn't the image's own, a quarter of the overlap isn't used at
-all. So a network whose receptive field is below half the overlap predicts what it would predict
-for the whole image.
+of what it sees. At a tile's borders inside the image, a quarter of the overlap is not used at all.
+So a network whose receptive field is below half the overlap predicts what it would predict for the
+whole image.
 """
 
 from collections.abc import Iterator, Sequence

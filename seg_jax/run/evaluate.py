@@ -10,10 +10,10 @@ so nothing overwrites the test.
 """
 
 import csv
+import hashlib
 import io
 import re
-from collections.abc import Sequence
-from itertools import chain
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -28,7 +28,7 @@ from seg_jax.export.overlay import write_overlay
 from seg_jax.export.predictions import save, save_probabilities
 from seg_jax.files import write_json, write_whole
 from seg_jax.inference.evaluate import row, score, summary
-from seg_jax.labels import Labels, Part
+from seg_jax.labels import Example, Labels, Part
 from seg_jax.run.config import Experiment
 from seg_jax.run.load import Step, compose, read_runs
 from seg_jax.run.read import read_experiment
@@ -82,8 +82,8 @@ def evaluate(runs: Sequence[Path], settings: Settings | None = None) -> tuple[Pa
     name, title = _named(runs, settings, part)
     folder = Workdir(Path(runs[0]).expanduser()).evaluation(name)
     parts = get_args(Part) if part == "all" else (part,)
-    examples = chain.from_iterable(data.read(each) for each in parts)
-    entries = {k: v for each in parts for k, v in data.image_entries(each).items()}
+    entries: dict[str, Any] = {}
+    examples = _examples(data, parts, entries)
     coco = CocoFiles(labels, predictor.task.finds)
     rows, scored = [], []
     for example, found, one in score(predictor, tqdm(examples, desc=title, unit="image")):
@@ -120,6 +120,27 @@ def evaluate(runs: Sequence[Path], settings: Settings | None = None) -> tuple[Pa
     return folder, scores
 
 
+def _examples(data: Source, parts: Sequence[Part], entries: dict[str, Any]) -> Iterator[Example]:
+    """The examples of some parts; ids that come again get their part's name before them.
+
+    Args:
+      data: the data set.
+      parts: of it.
+      entries: gets the images' entries in COCO's files, by the ids of the examples.
+    """
+    seen = set()
+    for part in parts:
+        of_part = data.image_entries(part)
+        for example in data.read(part):
+            name = f"{part}-{example.id}" if example.id in seen else example.id
+            if name in seen:
+                raise InputError(f"data: two images are called {example.id}; rename one")
+            seen.add(name)
+            if example.id in of_part:
+                entries[name] = of_part[example.id]
+            yield example._replace(id=name)
+
+
 def one_line(scores: dict[str, Any], task: Task) -> str:
     """The first three scores and their intervals: "Dice 0.9668 [0.959, 0.973], …"."""
     shown = [name for name, value in scores.items() if isinstance(value, float) and name != "loss"]
@@ -143,6 +164,11 @@ def _data(experiment: Experiment, labels: Labels, settings: Settings) -> tuple[S
     if settings.data is None:
         return experiment.data, settings.part or "test"
     path, part = settings.data.expanduser(), settings.part or "test"
+    if not path.exists():
+        raise InputError(
+            f"--data: {path} doesn't exist; name a folder with images/ and masks/, an experiment "
+            "file or a run's folder"
+        )
     if path.is_dir() and not Workdir(path).config.exists():
         data = Folder(
             path=path,
@@ -190,8 +216,14 @@ def _named(runs: Sequence[Path], settings: Settings, part: Parts) -> tuple[str, 
         members = [Path(run).absolute().name for run in runs]
         names.append("ensemble-" + "-".join(members))
         titles.append(f"ensemble of {', '.join(members)}")
-    # A folder's name on every system, at most 255 bytes long.
-    return re.sub(r"[^\w.-]", "_", "-".join(names))[:120], ", ".join(titles)
+    # A folder's name on every system, which has at most 255 bytes there.
+    name = re.sub(r"[^\w.-]", "_", "-".join(names)).encode()[:180].decode(errors="ignore")
+    if settings.data is not None or len(runs) > 1:
+        # Other folders may have the same last names.
+        paths = [settings.data, *runs]
+        absolute = [path and str(Path(path).expanduser().absolute()) for path in paths]
+        name += f"-{hashlib.sha256(repr(absolute).encode()).hexdigest()[:6]}"
+    return name, ", ".join(titles)
 
 
 def _write_table(path: Path, rows: list[dict[str, Any]]) -> None:

@@ -128,3 +128,18 @@ def test_objects_are_put_together_from_the_maps_of_all_tiles():
 def test_tiles_that_make_no_sense_are_refused(tile, overlap, message):
     with pytest.raises(InputError, match=message):
         tiled(predictor_of(Local()), tile, overlap=overlap)
+
+
+def test_images_are_tiled_one_at_a_time():
+    seen = []
+    net = predictor_of(Constant())
+
+    def maps(images):
+        seen.append(len(images))
+        return net.maps(images)
+
+    predict = tiled(dataclasses.replace(net, maps=maps), (16, 16))
+    once = len(list(predict.predictions([(0, random_image(20, 20))]))), len(seen)
+    seen.clear()
+    assert len(list(predict.predictions((k, random_image(20, 20)) for k in range(3)))) == 3
+    assert len(seen) == 3 * once[1]

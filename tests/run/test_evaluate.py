@@ -118,7 +118,7 @@ def test_every_evaluation_has_a_folder_of_its_own(finished_run, tmp_path):
         assert (folder / "per_image.csv").exists()
         assert len(list((folder / "predictions").iterdir())) == scores["n"]
     folder, _ = evaluate([run, finished_run])
-    assert folder.name == "test-ensemble-run-tiny"
+    assert folder.name.startswith("test-ensemble-run-tiny-")
     assert before == {path: path.read_bytes() for path in before}
 
 
@@ -134,7 +134,9 @@ def test_other_data_of_the_same_labels_are_scored(finished_run, tiny, tmp_path):
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(pixels).save(path)
     folder, scores = evaluate([finished_run], Settings(data=tmp_path / "mine"))
-    assert folder.name == "all-of-mine"
+    assert folder.name.startswith("all-of-mine-")
+    shutil.copytree(tmp_path / "mine", tmp_path / "other" / "mine")
+    assert evaluate([finished_run], Settings(data=tmp_path / "other" / "mine"))[0] != folder
     expected = json.loads((folder_of(finished_run) / "scores.json").read_text())
     assert scores["dice"] == expected["dice"]
     assert scores["own_size"] == expected["own_size"]
@@ -168,3 +170,16 @@ def test_scores_of_groups_stand_beside_those_of_all(finished_run, tiny, tmp_path
         dice = [float(row["dice"]) for row in rows if row["group"] == group]
         assert scores["by_group"][group]["n"] == count
         assert scores["by_group"][group]["dice"] == pytest.approx(np.mean(dice))
+
+
+def test_images_of_two_parts_may_have_one_name(finished_run, tiny, tmp_path):
+    for part in ("train", "test"):
+        for k, example in enumerate(tiny.data.read(part)):
+            for folder, pixels in (("images", example.image), ("masks", example.label * 255)):
+                path = tmp_path / "data" / part / folder / f"{k}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(pixels).save(path)
+    folder, scores = evaluate([finished_run], Settings(data=tmp_path / "data"))
+    assert scores["n"] == 11
+    assert len(list((folder / "predictions").iterdir())) == 11
+    assert (folder / "predictions" / "test-0.png").exists()

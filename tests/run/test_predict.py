@@ -74,13 +74,13 @@ def test_what_was_found_before_a_broken_file_is_kept(tmp_path):
     net = UNet(outputs=9, features=(4,))
     variables = net.init(jax.random.key(0), np.zeros((1, 16, 16, 3), np.float32), train=False)
     predict = of_network(net, variables, Panoptic(), labels, channels=3)
-    for k in range(8):  # as many as are predicted at once
+    for k in range(10):  # two groups are predicted at once
         save_image(tmp_path / "in" / f"{k}.png", (16, 16))
-    (tmp_path / "in" / "8.png").write_bytes(b"no picture")
-    with pytest.raises(InputError, match=r"8\.png"):
+    (tmp_path / "in" / "10.png").write_bytes(b"no picture")
+    with pytest.raises(InputError, match=r"10\.png"):
         predict_files(predict, [tmp_path / "in"], tmp_path / "out")
     kept = json.loads((tmp_path / "out" / "predictions" / "coco.json").read_text())
-    assert len(kept["images"]) == 8
+    assert len(kept["images"]) == 10
 
 
 def test_a_video_gives_a_video_and_the_predictions_of_its_frames(predict, tmp_path):
