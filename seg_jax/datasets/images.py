@@ -112,6 +112,8 @@ def _decode(path: Path) -> Image.Image:
                 return image
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file") from error
+    except IsADirectoryError as error:
+        raise InputError(f"{path}: a folder, not an image; name its files") from error
     except UnidentifiedImageError as error:
         raise InputError(f"{path}: not an image; replace or remove it") from error
     # Pillow's decoders raise all kinds of exceptions on broken files.

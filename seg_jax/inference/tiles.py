@@ -39,8 +39,8 @@ def tiled(predictor: Predictor, tile: tuple[int, int], *, overlap: float = 0.5) 
         raise InputError(f"--overlap is {overlap}; it must be from 0 to 0.9, such as 0.5")
     if min(tile) < 1 or any(side % predictor.multiple for side in tile):
         raise InputError(
-            f"--tile is {' '.join(map(str, tile))}; height and width must be multiples of the "
-            f"network's stride, {predictor.multiple}"
+            f"--tile is {' '.join(map(str, tile))}; height and width must be above 0 and multiples "
+            f"of the network's stride, {predictor.multiple}"
         )
 
     def rows(image: np.ndarray) -> Iterator[np.ndarray]:

@@ -10,6 +10,7 @@ so nothing overwrites the test.
 """
 
 import csv
+import dataclasses
 import hashlib
 import io
 import re
@@ -170,12 +171,15 @@ def _data(experiment: Experiment, labels: Labels, settings: Settings) -> tuple[S
             "file or a run's folder"
         )
     if path.is_dir() and not Workdir(path).config.exists():
-        data = Folder(
-            path=path,
-            classes=labels.classes,
-            instances=bool(labels.things) and labels.binary,
-            channels=experiment.data.channels,
-        )
+        if isinstance(experiment.data, Folder):  # with the run's own void, for example
+            data = dataclasses.replace(experiment.data, path=path, csv=None)
+        else:
+            data = Folder(
+                path=path,
+                classes=labels.classes,
+                instances=bool(labels.things) and labels.binary,
+                channels=experiment.data.channels,
+            )
         part = settings.part or "all"
     else:
         data = read_experiment(path).data

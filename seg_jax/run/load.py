@@ -25,7 +25,7 @@ def load(
     *,
     step: Step = "best",
     scales: tuple[float, ...] | None = None,
-    tile: tuple[int, int] | None = None,
+    tile: int | tuple[int, int] | None = None,
     overlap: float = 0.5,
 ) -> Predictor:
     """What a run has learnt, or what several runs have learnt together, as a value.
@@ -39,13 +39,15 @@ def load(
         the latest; "latest"; or the number of a step whose checkpoint is there.
       scales: multiples of the training size at which predictions are averaged; the experiment's if
         not given.
-      tile: height and width of tiles: then an image is seen at its own size, tile by tile.
+      tile: height and width of tiles, or one number for both: then an image is seen at its own
+        size, tile by tile.
       overlap: of neighbouring tiles, as a fraction of the tile.
 
     Raises:
       InputError: if a folder isn't a run's, has no such weights, or the runs don't fit together.
     """
     folders = [runs] if isinstance(runs, str | Path) else list(runs)
+    tile = (tile, tile) if isinstance(tile, int) else tile
     return compose(read_runs(folders, step), scales=scales, tile=tile, overlap=overlap)
 
 

@@ -19,6 +19,8 @@ def read_experiment(path: Path) -> Experiment:
         return Workdir(path).read()[0]
     if not path.exists():
         raise InputError(f"{path} doesn't exist; name an experiment file or a run's folder")
+    if path.suffix != ".py":
+        raise InputError(f"{path} is no experiment file (.py); name one, or a run's folder")
     sys.path.insert(0, str(path.parent.absolute()))  # as Python does for a file that it runs
     try:
         found = runpy.run_path(str(path)).get("experiment")

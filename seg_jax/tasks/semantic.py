@@ -158,7 +158,9 @@ class Semantic(Task):
         summary |= {f"{name}_ci95": metrics.rounded_interval(v) for name, v in values.items()}
         if not labels.binary:
             pooled = metrics.pooled(counts)
-            by_class = {name: score(pooled, empty=np.nan) for name, score in SCORES.items()}
+            # The accuracy is that of all classes together, the same for each.
+            of_a_class = {name: score for name, score in SCORES.items() if name != "accuracy"}
+            by_class = {name: score(pooled, empty=np.nan) for name, score in of_a_class.items()}
             summary["per_class"] = {
                 c: {name: float(of[k]) for name, of in by_class.items()}
                 for k, c in enumerate(labels.classes)
