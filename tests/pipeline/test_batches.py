@@ -337,8 +337,10 @@ class TestPrefetch:
     def test_ctrl_c_ends_the_process_at_once(self, where):
         """In the loop's body, and while it waits for a batch; without a thread that goes on."""
         code = f"""
-import time
+import signal, time
 from seg_jax.pipeline.batches import prefetch
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 
 def make(step):
     time.sleep(0.5 if step and {where == "waiting"} else 0)
