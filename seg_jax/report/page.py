@@ -13,6 +13,7 @@ from seg_jax.report import tables
 from seg_jax.report.elements import note
 from seg_jax.report.pictures import pictures
 from seg_jax.report.read import Run, read_run
+from seg_jax.run.workdir import Workdir
 
 
 def write_report(workdir: Path) -> Path:
@@ -39,7 +40,7 @@ def write_report(workdir: Path) -> Path:
         "Configuration": tables.configuration(run),
         "Environment": tables.environment(run),
     }
-    path = run.workdir / "report.html"
+    path = Workdir(run.workdir).report
     write_whole(path, _page(run, {title: body for title, body in sections.items() if body}))
     return path
 

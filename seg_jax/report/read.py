@@ -119,7 +119,7 @@ def read_run(workdir: Path) -> Run:
     if config is None:
         raise InputError(f"{files.config} is missing; name the workdir of a run")
     # An evaluation without scores.json isn't finished.
-    folders = sorted(path.parent for path in files.evaluation("*").parent.glob("*/scores.json"))
+    folders = sorted(path.parent for path in files.evaluations.glob("*/scores.json"))
     return Run(
         workdir,
         config.get("fields", {}),

@@ -205,8 +205,9 @@ class Panoptic(Task):
         likeliest = label if by_category is probabilities else jnp.argmax(by_category, axis=-1)
         surest = jnp.max(by_category, axis=-1)
         category = jnp.where(surest > 0, jnp.asarray(numbers)[likeliest], 0)  # padding is of none
-        columns = np.flatnonzero(np.isin(numbers, labels.thing_categories))
-        is_thing = jnp.asarray(np.isin(numbers, labels.thing_categories))[likeliest] & (surest > 0)
+        of_things = np.isin(numbers, labels.thing_categories)
+        columns = np.flatnonzero(of_things)
+        is_thing = jnp.asarray(of_things)[likeliest] & (surest > 0)
 
         reach = self.window // 2
         window = 2 * max(min(1, reach), round(scale * reach)) + 1
